@@ -1,0 +1,78 @@
+/* The CPU backend's inside: its state, and the functions of its files.
+ *
+ *   backend.c    the ops struct; walks blocks and programs
+ *   dense.c      CBLAS products with bias and activation
+ *   pointwise.c  activations, dropout, gather, finite check
+ *   loss.c       losses with gradients, metrics
+ *   update.c     the optimizers, over any slice of the flat arenas
+ *   exchange.c   summing gradients, and who updates what */
+#ifndef LKS_BACKEND_CPU_CPU_H
+#define LKS_BACKEND_CPU_CPU_H
+
+#include "backend/backend.h"
+#include "backend/cpu/exchange.h"
+
+/* Hot loops are compiled for several levels of x86-64 and chosen at load time: one binary serves
+ * old and new nodes, and -ffp-contract=off keeps their bits the same. Sanitizers and other
+ * compilers or processors take the plain loop. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(LKS_NO_CLONES)
+#define LKS_HOT __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define LKS_HOT
+#endif
+
+typedef struct lks_cpu {
+  const lks_plan *plan;
+  lks_world *world;
+  uint64_t seed;
+  float *work;                   /* [plan->work_floats], this rank's */
+  lks_exchange exchange;         /* owns parameters, gradients and slots */
+  void (*set_blas_threads)(int); /* NULL: the BLAS has no such call */
+  int threads;
+} lks_cpu;
+
+/* ---- dense.c: row-major; x [rows, inputs], y and z [rows, outputs], w [inputs, outputs] */
+
+void lks_dense_forward_cpu(const lks_op *op, int64_t rows, float *work, const float *parameters);
+void lks_dense_weights_cpu(const lks_op *op, int64_t rows, const float *work, float *gradients,
+                           bool accumulate);
+void lks_dense_input_cpu(const lks_op *op, int64_t rows, float *work, const float *parameters);
+
+/* ---- pointwise.c */
+
+/* y = f(z + bias); bias may be NULL, y may be z. All [rows, width]. z itself is left with the bias
+ * added where the derivative needs it. */
+void lks_activate_cpu(const lks_activation *activation, const float *bias, float *z, float *y,
+                      int64_t rows, int64_t width);
+/* gradient *= f'(y, z), in place. */
+void lks_derive_cpu(const lks_activation *activation, const float *y, const float *z,
+                    float *gradient, int64_t rows, int64_t width);
+
+/* What masks are keyed by. row_ids [rows] are positions in the training set. */
+typedef struct lks_mask_key {
+  uint64_t seed;
+  int layer;
+  int64_t step;
+  const int64_t *row_ids;
+} lks_mask_key;
+/* mask[rows, width] bytes 0 or 1, and out = in * mask / (1 - rate). */
+void lks_dropout_cpu(const lks_mask_key *key, float rate, const float *in, float *out,
+                     unsigned char *mask, int64_t rows, int64_t width);
+void lks_dropout_backward_cpu(float rate, const unsigned char *mask, float *gradient, int64_t rows,
+                              int64_t width);
+
+/* out[count, width]: rows of base by index, or in order when index is NULL. */
+void lks_gather_cpu(const float *base, const int64_t *index, int64_t count, int64_t width,
+                    float *out);
+
+/* True when every value is finite. */
+bool lks_all_finite_cpu(const float *values, size_t count);
+
+/* ---- loss.c */
+
+/* Adds a block's sums to *sums; with a gradient (else NULL), gradient = d loss / d z / divisor.
+ * z is what the plan hands the loss (logits where there is a link); [rows, outputs]. */
+void lks_loss_cpu(const lks_model *model, const float *z, const float *targets, int64_t rows,
+                  double divisor, float *gradient, lks_block_sums *sums);
+
+#endif

@@ -1,0 +1,72 @@
+/* Summing gradients over ranks and updating parameters, each rank a slice.
+ *
+ * Within a node everything lies in memory that its ranks share: parameters and slots once, one
+ * gradient buffer a rank. After the barrier "gradients complete" each owner sums its slice
+ * straight from its peers' buffers in rank order and updates it; after "parameters complete" all
+ * go on. Across nodes the owners of a slice exchange node sums by MPI and add them in node order,
+ * so that all nodes hold the same bits.
+ *
+ * Invariants: a rank writes its own gradient buffer only between "parameters complete" and
+ * "gradients complete"; parameters are written only between the two barriers, each element by
+ * one owner. Ranks may be threads: without nodes beyond this one, nothing here calls MPI. */
+#ifndef LKS_BACKEND_CPU_EXCHANGE_H
+#define LKS_BACKEND_CPU_EXCHANGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "model/optimizer.h"
+#include "plan/control.h"
+#include "world/shared.h"
+#include "world/world.h"
+
+typedef struct lks_exchange_layout {
+  size_t parameter_floats; /* P */
+  size_t gradient_floats;  /* P + the control block, padded */
+  int slots;
+  int local_size;
+} lks_exchange_layout;
+
+typedef struct lks_exchange {
+  lks_exchange_layout layout;
+  int local_rank;
+  size_t first, count;         /* this rank's slice of P; count 0: owns none */
+  float *parameters;           /* [P], shared by the node */
+  float *slots[LKS_MAX_SLOTS]; /* [P] each, shared by the node */
+  float *gradients;            /* this rank's own [gradient_floats] */
+  float *peers;                /* all ranks' gradients, [local_size, gradient_floats] */
+  float *node_control;         /* [LKS_CONTROL_FLOATS], shared: the sum over all nodes */
+  lks_barrier barrier;
+  /* across nodes; MPI_COMM_NULL and NULL when there is one node or no slice */
+  MPI_Comm slice;
+  int nodes, node_index;
+  float *sum;      /* [count + control]: this node's sum, then that of all */
+  float *received; /* [nodes, piece] */
+  /* without shared memory: private parameters and slots, one MPI_Allreduce */
+  MPI_Comm everyone; /* MPI_COMM_NULL in the usual case */
+  lks_shared shared;
+  void *private_memory;
+} lks_exchange;
+
+/* Bytes that a node's ranks share. */
+size_t lks_exchange_bytes(const lks_exchange_layout *layout);
+
+/* Lays the exchange out in zeroed memory of that many bytes, shared by the local ranks. slices: how
+ * many of them own one. Not collective. */
+void lks_exchange_place(lks_exchange *exchange, const lks_exchange_layout *layout, void *memory,
+                        int local_rank, int slices, double timeout);
+
+/* Opens it for a world: shared window, or private memory where that can't be had (then *note says
+ * so; else it is left alone). Collective. */
+lks_status lks_exchange_open(lks_exchange *exchange, lks_world *world, size_t parameter_floats,
+                             size_t gradient_floats, int slots, double timeout, const char **note,
+                             lks_error *err) LKS_MUST_USE;
+void lks_exchange_close(lks_exchange *exchange); /* collective */
+
+/* The whole exchange: every rank's gradients and control block are complete when it is called;
+ * afterwards *control is the sum of all and parameters are updated, unless it says failed or not
+ * finite. Collective. */
+lks_status lks_exchange_run(lks_exchange *exchange, const lks_update *update, lks_control *control,
+                            lks_error *err) LKS_MUST_USE;
+
+#endif

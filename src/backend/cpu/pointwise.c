@@ -1,0 +1,237 @@
+/* Everything elementwise: activations and their derivatives, dropout, gather, the finite check.
+ *
+ * Each activation is one row of `kernels`: forward f(z) and derivative times gradient. Cheap ones
+ * have loops of their own that vectorise; the rest go through libm element by element. */
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "backend/cpu/cpu.h"
+#include "base/random.h"
+
+/* SELU's constants (Klambauer et al. 2017). */
+#define SELU_SCALE 1.05070098735548049342f
+#define SELU_ALPHA 1.67326324235437728482f
+
+/* One row: y = f(z), and g *= f'. width and the activation's parameter where they matter. */
+typedef void (*forward_kernel)(const float *z, float *y, int64_t n, float parameter);
+typedef void (*derive_kernel)(const float *y, const float *z, float *g, int64_t n, float parameter);
+
+/* Elementwise kernels from expressions: z, a (the parameter) going forward; y, z, a going back.
+ * `hot` is LKS_HOT where the loop vectorises. */
+#define ACTIVATION(name, hot, forward_expression, derivative_expression)                           \
+  hot static void name##_forward(const float *zs, float *ys, int64_t n, float a) {                 \
+    (void)a;                                                                                       \
+    for (int64_t i = 0; i < n; ++i) {                                                              \
+      const float z = zs[i];                                                                       \
+      ys[i] = (forward_expression);                                                                \
+    }                                                                                              \
+  }                                                                                                \
+  hot static void name##_derive(const float *restrict ys, const float *restrict zs,                \
+                                float *restrict gs, int64_t n, float a) {                          \
+    (void)a;                                                                                       \
+    for (int64_t i = 0; i < n; ++i) {                                                              \
+      const float y = ys[i], z = zs[i];                                                            \
+      (void)y;                                                                                     \
+      (void)z;                                                                                     \
+      gs[i] *= (derivative_expression);                                                            \
+    }                                                                                              \
+  }
+
+static inline float sigmoid_of(float z) {
+  const float e = expf(-fabsf(z)); /* never overflows */
+  return z >= 0.0f ? 1.0f / (1.0f + e) : e / (1.0f + e);
+}
+
+static inline float softplus_of(float z) {
+  return fmaxf(z, 0.0f) + log1pf(expf(-fabsf(z)));
+}
+
+static inline float normal_cdf(float z) {
+  return 0.5f * erfcf(-z * 0.70710678118654752440f);
+}
+
+static inline float gelu_slope(float z) {
+  return normal_cdf(z) + z * 0.39894228040143267794f * expf(-0.5f * z * z);
+}
+
+static inline float silu_slope(float z) {
+  const float s = sigmoid_of(z);
+  return s * (1.0f + z * (1.0f - s));
+}
+
+/* Not fmaxf: a NaN must come through, for the finite check to see. */
+ACTIVATION(linear, , z, 1.0f)
+ACTIVATION(relu, LKS_HOT, z<0.0f ? 0.0f : z, y> 0.0f ? 1.0f : 0.0f)
+ACTIVATION(sigmoid, , sigmoid_of(z), y *(1.0f - y))
+ACTIVATION(tanh, , tanhf(z), 1.0f - y * y)
+ACTIVATION(softplus, , softplus_of(z), -expm1f(-y))
+ACTIVATION(elu, , z > 0.0f ? z : a * expm1f(z), y > 0.0f ? 1.0f : y + a)
+ACTIVATION(selu, , SELU_SCALE *(z > 0.0f ? z : SELU_ALPHA * expm1f(z)),
+           y > 0.0f ? SELU_SCALE : y + SELU_SCALE * SELU_ALPHA)
+ACTIVATION(gelu, , z *normal_cdf(z), gelu_slope(z))
+ACTIVATION(silu, , z *sigmoid_of(z), silu_slope(z))
+ACTIVATION(leaky_relu, LKS_HOT, z<0.0f ? a * z : z, y> 0.0f ? 1.0f : a)
+ACTIVATION(exponential, , expf(z), y)
+
+static void softmax_forward(const float *z, float *y, int64_t n, float a) {
+  (void)a;
+  float top = z[0];
+  for (int64_t i = 1; i < n; ++i) {
+    top = z[i] > top ? z[i] : top;
+  }
+  float sum = 0.0f;
+  for (int64_t i = 0; i < n; ++i) {
+    y[i] = expf(z[i] - top);
+    sum += y[i];
+  }
+  for (int64_t i = 0; i < n; ++i) {
+    y[i] /= sum;
+  }
+}
+
+/* g = y (g - sum(g y)): the Jacobian of softmax times g. */
+static void softmax_derive(const float *y, const float *z, float *g, int64_t n, float a) {
+  (void)z;
+  (void)a;
+  float dot = 0.0f;
+  for (int64_t i = 0; i < n; ++i) {
+    dot += g[i] * y[i];
+  }
+  for (int64_t i = 0; i < n; ++i) {
+    g[i] = y[i] * (g[i] - dot);
+  }
+}
+
+static const struct {
+  forward_kernel forward;
+  derive_kernel derive;
+} kernels[LKS_ACT_COUNT] = {
+    [LKS_ACT_LINEAR] = {linear_forward, linear_derive},
+    [LKS_ACT_RELU] = {relu_forward, relu_derive},
+    [LKS_ACT_SIGMOID] = {sigmoid_forward, sigmoid_derive},
+    [LKS_ACT_TANH] = {tanh_forward, tanh_derive},
+    [LKS_ACT_SOFTMAX] = {softmax_forward, softmax_derive},
+    [LKS_ACT_SOFTPLUS] = {softplus_forward, softplus_derive},
+    [LKS_ACT_ELU] = {elu_forward, elu_derive},
+    [LKS_ACT_SELU] = {selu_forward, selu_derive},
+    [LKS_ACT_GELU] = {gelu_forward, gelu_derive},
+    [LKS_ACT_SILU] = {silu_forward, silu_derive},
+    [LKS_ACT_LEAKY_RELU] = {leaky_relu_forward, leaky_relu_derive},
+    [LKS_ACT_EXPONENTIAL] = {exponential_forward, exponential_derive},
+};
+
+LKS_HOT static void add_bias(const float *restrict bias, float *restrict z, int64_t width) {
+  for (int64_t j = 0; j < width; ++j) {
+    z[j] += bias[j];
+  }
+}
+
+LKS_HOT static void add_bias_relu(const float *restrict bias, float *z, float *y, int64_t rows,
+                                  int64_t width) {
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t j = 0; j < width; ++j) {
+      const float sum = z[r * width + j] + bias[j];
+      y[r * width + j] = sum < 0.0f ? 0.0f : sum;
+    }
+  }
+}
+
+void lks_activate_cpu(const lks_activation *activation, const float *bias, float *z, float *y,
+                      int64_t rows, int64_t width) {
+  const lks_activation_id id =
+      activation != NULL ? lks_activation_row_of(activation)->id : LKS_ACT_LINEAR;
+  if (id == LKS_ACT_RELU && bias != NULL) { /* the common case, in one pass */
+    add_bias_relu(bias, z, y, rows, width);
+    return;
+  }
+  const float parameter = activation != NULL ? (float)activation->parameter : 0.0f;
+  for (int64_t r = 0; r < rows; ++r) {
+    float *row = z + r * width;
+    if (bias != NULL) {
+      add_bias(bias, row, width);
+    }
+    if (id != LKS_ACT_LINEAR || y != z) {
+      kernels[id].forward(row, y + r * width, width, parameter);
+    }
+  }
+}
+
+void lks_derive_cpu(const lks_activation *activation, const float *y, const float *z,
+                    float *gradient, int64_t rows, int64_t width) {
+  const lks_activation_row *row = lks_activation_row_of(activation);
+  const derive_kernel derive = kernels[row->id].derive;
+  const float parameter = (float)activation->parameter;
+  if (!row->across_row) {
+    derive(y, z, gradient, rows * width, parameter);
+    return;
+  }
+  for (int64_t r = 0; r < rows; ++r) {
+    derive(y + r * width, z + r * width, gradient + r * width, width, parameter);
+  }
+}
+
+/* The masks of one row. Unit u of it takes word u % 4 of the block counted by
+ * (u / 4, row, step): it does not know how many ranks there are. */
+static void row_mask(uint64_t key, int64_t row, int64_t step, float rate, unsigned char *mask,
+                     int64_t width) {
+  const uint32_t high = (uint32_t)((uint64_t)row >> 32) ^ (uint32_t)((uint64_t)step >> 32) << 16;
+  const uint32_t drop_below = (uint32_t)((double)rate * 4294967296.0);
+  for (int64_t u = 0; u < width; u += 4) {
+    const lks_random4 words = lks_philox((uint32_t)(u / 4), (uint32_t)row, (uint32_t)step, high,
+                                         (uint32_t)key, (uint32_t)(key >> 32));
+    const int64_t most = width - u < 4 ? width - u : 4;
+    for (int64_t k = 0; k < most; ++k) {
+      mask[u + k] = words.v[k] >= drop_below;
+    }
+  }
+}
+
+LKS_HOT static void apply_mask(float scale, const unsigned char *restrict mask, const float *in,
+                               float *out, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    out[i] = in[i] * (scale * (float)mask[i]);
+  }
+}
+
+void lks_dropout_cpu(const lks_mask_key *key, float rate, const float *in, float *out,
+                     unsigned char *mask, int64_t rows, int64_t width) {
+  const uint64_t stream = lks_random_key(key->seed, LKS_PURPOSE_DROPOUT, (uint64_t)key->layer);
+  for (int64_t r = 0; r < rows; ++r) {
+    row_mask(stream, key->row_ids[r], key->step, rate, mask + r * width, width);
+  }
+  apply_mask(1.0f / (1.0f - rate), mask, in, out, rows * width);
+}
+
+void lks_dropout_backward_cpu(float rate, const unsigned char *mask, float *gradient, int64_t rows,
+                              int64_t width) {
+  apply_mask(1.0f / (1.0f - rate), mask, gradient, gradient, rows * width);
+}
+
+void lks_gather_cpu(const float *base, const int64_t *index, int64_t count, int64_t width,
+                    float *out) {
+  const size_t bytes = (size_t)width * sizeof *base;
+  if (index == NULL) {
+    memcpy(out, base, (size_t)count * bytes);
+    return;
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    memcpy(out + i * width, base + index[i] * width, bytes);
+  }
+}
+
+/* An exponent of all ones is infinity or NaN; integer arithmetic vectorises without -ffast-math. */
+LKS_HOT static uint32_t worst_exponent(const float *values, size_t count) {
+  uint32_t worst = 0;
+  for (size_t i = 0; i < count; ++i) {
+    uint32_t bits;
+    memcpy(&bits, values + i, sizeof bits);
+    bits &= 0x7f800000u;
+    worst = bits > worst ? bits : worst;
+  }
+  return worst;
+}
+
+bool lks_all_finite_cpu(const float *values, size_t count) {
+  return worst_exponent(values, count) != 0x7f800000u;
+}

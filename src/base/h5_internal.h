@@ -1,0 +1,70 @@
+/* Shared by the h5*.c files only, the sole ones that include hdf5.h.
+ *
+ * Invariant: the process-wide lock is held from the first HDF5 call of a public function to its
+ * last; functions declared here expect it held. */
+#ifndef LKS_BASE_H5_INTERNAL_H
+#define LKS_BASE_H5_INTERNAL_H
+
+#include <hdf5.h>
+
+#include "base/h5.h"
+
+struct lks_h5 {
+  hid_t id;
+  bool writing;
+  char *path;        /* as opened */
+  char *shown;       /* what messages call it */
+  lks_error failure; /* of closing a dataset that was written; returned by lks_h5_close */
+};
+
+struct lks_h5_dataset {
+  hid_t id;
+  lks_h5 *writer; /* its file when that is being written, else NULL */
+  char *shown;    /* its file, for messages */
+  char *name;
+  lks_h5_info info;
+};
+
+/* What an HDF5 call was about, for its message. */
+typedef struct lks_h5_where {
+  bool writing;       /* LKS_STORAGE, else LKS_DATA */
+  const char *file;   /* as messages call it */
+  const char *object; /* NULL: the file itself */
+} lks_h5_where;
+
+void lks_h5_lock(void);
+void lks_h5_unlock(void);
+
+/* The innermost description on HDF5's error stack, or the system's own words in it. To be called
+ * before any other HDF5 function, for each clears the stack. */
+void lks_h5_reason(char *out, size_t size);
+
+/* Turns the error stack into *err. */
+lks_status lks_h5_fail(lks_error *err, const lks_h5_where *where) LKS_MUST_USE;
+
+/* value: what an HDF5 function returned; negative is failure. */
+#define TRY_H5(value, where)                                                                       \
+  do {                                                                                             \
+    if ((value) < 0) {                                                                             \
+      st = lks_h5_fail(err, where);                                                                \
+      lks_error_frame(err, st, #value, __FILE__, __LINE__);                                        \
+      goto cleanup;                                                                                \
+    }                                                                                              \
+  } while (0)
+
+/* lks_h5_exists and lks_h5_list with the lock held. */
+bool lks_h5_has(hid_t file, const char *name);
+char *lks_h5_names(hid_t file, const char *group, int max_names, lks_arena *arena);
+
+/* Fills what a dataset's elements and shape are. */
+lks_status lks_h5_describe(hid_t dataset, const lks_h5_where *where, lks_h5_info *info,
+                           lks_error *err) LKS_MUST_USE;
+
+/* Takes over id: it is closed here on failure. */
+lks_status lks_h5_wrap(hid_t id, lks_h5 *file, const char *name, lks_h5_dataset **dataset,
+                       lks_error *err) LKS_MUST_USE;
+
+/* A variable-length UTF-8 string type; negative on failure. */
+hid_t lks_h5_text_type(void);
+
+#endif

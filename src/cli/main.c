@@ -1,0 +1,132 @@
+/* The program: parse, start MPI, agree, run one command, end with its code. Nothing but this file
+ * and the watchdog ends the process. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "world/watchdog.h"
+
+/* A number that the launcher tells before MPI runs; fallback where it tells none. */
+static int64_t launcher_number(const char *const *variables, int64_t fallback) {
+  for (; *variables != NULL; ++variables) {
+    const char *text = getenv(*variables);
+    int64_t number = 0;
+    if (text != NULL && lks_parse_int64(text, &number)) {
+      return number;
+    }
+  }
+  return fallback;
+}
+
+static int64_t launcher_rank(void) {
+  static const char *const variables[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", NULL};
+  return launcher_number(variables, 0);
+}
+
+static int64_t launcher_size(void) {
+  static const char *const variables[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", NULL};
+  return launcher_number(variables, 1);
+}
+
+static void print_error(const lks_error *error) {
+  char line[2048];
+  (void)fflush(stdout);
+  if (error->status == LKS_INTERNAL || getenv("LOCKSTEP_TRACE") != NULL) {
+    (void)fprintf(stderr, "lockstep: trace: %s\n", error->trace);
+  }
+  lks_error_line(error, line, sizeof line);
+  (void)fprintf(stderr, "lockstep: %s: %s\n", error->status == LKS_STOPPED ? "stopped" : "error",
+                line);
+}
+
+/* Commands of one rank: no MPI at all. */
+static int run_single(lks_cli *cli, lks_error *err) {
+  lks_status st = LKS_OK;
+  if (launcher_size() > 1) {
+    FAIL(LKS_USAGE, "start it without mpirun or srun", "%s runs on one rank, not on %lld",
+         cli->command->name, (long long)launcher_size());
+  }
+  TRY(cli->command->run(cli, err));
+cleanup:
+  if (st != LKS_OK && launcher_rank() == 0) {
+    print_error(err);
+  }
+  return lks_exit_code(st);
+}
+
+/* Ranks that differ in build or configuration would train different things. */
+static lks_status compare_ranks(lks_cli *cli, lks_error *err) {
+  lks_status st = LKS_OK;
+  char id[256], *config = NULL;
+  lks_build_id(id, sizeof id);
+  lks_world_phase(cli->world, "launcher");
+  TRY(lks_world_same(cli->world, "build of lockstep", id, err));
+  TRY(lks_world_same(cli->world, "command line", cli->line, err));
+  if (cli->settings != NULL) {
+    st = lks_settings_print(cli->settings, &config, err);
+    TRY(lks_agree(cli->world, st, err));
+    TRY(lks_world_same(cli->world, "configuration", config, err));
+  }
+cleanup:
+  free(config);
+  return st;
+}
+
+/* parsed: what parsing the command line gave; told to all before anything else. */
+static int run_ranks(lks_cli *cli, lks_status parsed, lks_error *err) {
+  lks_status st = LKS_OK;
+  lks_error found = *err;
+  if (parsed == LKS_OK && cli->command->configured) {
+    parsed = lks_cli_configure(cli, cli->operands[0], &found);
+  }
+  TRY(lks_world_open(MPI_COMM_WORLD, &cli->world, err));
+  *err = found;
+  lks_world_phase(cli->world, "configuration");
+  TRY(lks_agree(cli->world, parsed, err));
+  TRY(compare_ranks(cli, err));
+  TRY(cli->command->run(cli, err));
+cleanup:
+  if (cli->world == NULL) { /* MPI itself would not start */
+    if (st != LKS_OK && (err->rank <= 0)) {
+      print_error(err);
+    }
+    return lks_exit_code(st);
+  }
+  if (st != LKS_OK && !cli->world->agreed) {
+    lks_watchdog_end(cli->world, err);
+  }
+  if (st != LKS_OK && cli->world->rank == 0) {
+    print_error(err);
+  }
+  lks_settings_free(&cli->settings);
+  lks_world_close(&cli->world);
+  return lks_exit_code(st);
+}
+
+int main(int argc, char **argv) {
+  lks_cli cli = {0};
+  lks_error err;
+  int code = 0;
+  lks_error_clear(&err);
+  const lks_status parsed = lks_cli_parse(argc, argv, &cli, &err);
+  const bool root = launcher_rank() == 0;
+  if (parsed == LKS_OK && (cli.flags.version || cli.flags.help || cli.command == NULL)) {
+    if (root && cli.flags.version) {
+      lks_cli_version(cli.flags.verbose);
+    } else if (root) {
+      lks_cli_help(cli.command);
+    }
+    code =
+        cli.command == NULL && !cli.flags.help && !cli.flags.version ? lks_exit_code(LKS_USAGE) : 0;
+  } else if (parsed != LKS_OK && launcher_size() == 1) {
+    print_error(&err);
+    code = lks_exit_code(parsed);
+  } else if (cli.command != NULL && cli.command->single) {
+    code = run_single(&cli, &err);
+  } else {
+    code = run_ranks(&cli, parsed, &err);
+  }
+  lks_arena_free(&cli.arena);
+  return code;
+}

@@ -1,0 +1,26 @@
+/* lockstep train */
+#include "cli/cli.h"
+
+static const lks_flag flags[] = {
+    {"--dry-run", NULL, offsetof(lks_flags, dry_run), "print the plan and touch nothing"},
+    {"--overwrite", NULL, offsetof(lks_flags, overwrite), "begin anew in a used folder"},
+    {0}};
+
+static lks_status run(lks_cli *cli, lks_error *err) {
+  const lks_train_request request = {
+      .dry_run = cli->flags.dry_run, .overwrite = cli->flags.overwrite, .command = cli->line};
+  return lks_train(cli->world, cli->settings, &request, err);
+}
+
+const lks_command lks_command_train = {
+    .name = "train",
+    .operands = "CONFIG [KEY=VALUE ...]",
+    .help = "train a network, or continue where a run was stopped",
+    .more = "Trains on the rows that CONFIG (YAML) names and keeps everything in run.folder. Run\n"
+            "again to continue: a run resumes from its newest sound checkpoint. TERM, INT or USR1\n"
+            "to any rank, train.max_time, or a file STOP in the run folder save and exit 75.",
+    .flags = flags,
+    .least = 1,
+    .most = 1,
+    .configured = true,
+    .run = run};

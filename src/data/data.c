@@ -1,0 +1,305 @@
+/* The data of a run, put together: sources, split, scaling, fingerprint, tables and their place.
+ *
+ * Every step that may fail on one rank alone ends in lks_agree, so all ranks take the same way. */
+#include "data/data.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "data/fit.h"
+#include "data/place.h"
+#include "data/split.h"
+#include "data/table.h"
+
+/* What lks_data owns beside what it shows. */
+typedef struct data_state {
+  lks_data data;                         /* first: lks_data_close casts back */
+  lks_source *train, *validation, *test; /* NULL: not opened */
+} data_state;
+
+/* ---- sources */
+
+static bool needs_fit(const lks_data_request *request) {
+  const lks_data_options *options = request->options;
+  return (request->feature_scaling == NULL && lks_scaling_needs_fit(&options->scaling.features)) ||
+         (request->target_scaling == NULL && !request->features_only &&
+          lks_scaling_needs_fit(&options->scaling.targets));
+}
+
+static lks_status open_source(const lks_table_options *options, const char *key,
+                              const lks_data_request *request, lks_source **source,
+                              lks_error *err) {
+  lks_table_options without_targets = *options;
+  if (request->features_only) {
+    without_targets.targets = (lks_texts){0};
+  }
+  return lks_source_open(&without_targets, key, !request->features_only, request->seed, source,
+                         err);
+}
+
+static lks_status check_options(const lks_data_request *request, lks_error *err) {
+  lks_status st = LKS_OK;
+  const lks_data_options *options = request->options;
+  const lks_table_options *validation = &options->validation;
+  const bool has_table = (validation->file != NULL && validation->file[0] != '\0') ||
+                         validation->synthetic.present || validation->features.count > 0 ||
+                         validation->targets.count > 0;
+  if (validation->present && validation->fraction > 0 && has_table) {
+    FAIL(LKS_CONFIG, "keep data.validation.fraction, or the table's keys",
+         "data.validation has both a fraction of the training rows and a table of its own");
+  }
+  if (validation->present && validation->fraction <= 0 && validation->rows != LKS_ROWS_LAST) {
+    FAIL(LKS_CONFIG, "set data.validation.fraction, or remove data.validation.rows",
+         "data.validation.rows says which rows a fraction takes, but there is no fraction");
+  }
+  if (request->labels && lks_scaling_of(options->scaling.targets.kind) != LKS_SCALING_NONE) {
+    FAIL(LKS_CONFIG, "set data.scaling.targets: none",
+         "data.scaling.targets scales the targets, but this loss takes them as class labels or "
+         "numbers from 0 to 1");
+  }
+cleanup:
+  return st;
+}
+
+static bool is_fraction(const lks_data_request *request) {
+  return request->options->validation.present && request->options->validation.fraction > 0;
+}
+
+static lks_status open_sources(data_state *state, const lks_data_request *request, lks_error *err) {
+  lks_status st = LKS_OK;
+  const lks_data_options *options = request->options;
+  TRY(check_options(request, err));
+  if (request->need_train || needs_fit(request) ||
+      (request->need_validation && is_fraction(request))) {
+    TRY(open_source(&options->train, "data.train", request, &state->train, err));
+  }
+  if (request->need_validation && options->validation.present && !is_fraction(request)) {
+    TRY(open_source(&options->validation, "data.validation", request, &state->validation, err));
+  }
+  if (request->need_test && options->test.present) {
+    TRY(open_source(&options->test, "data.test", request, &state->test, err));
+  }
+cleanup:
+  return st;
+}
+
+/* ---- columns */
+
+static lks_status check_same_columns(const lks_source *first, const char *first_key,
+                                     const lks_source *other, const char *other_key,
+                                     lks_error *err) {
+  lks_status st = LKS_OK;
+  const lks_source_info *a = lks_source_describe(first);
+  const lks_source_info *b = lks_source_describe(other);
+  if (a->inputs != b->inputs || a->outputs != b->outputs) {
+    const bool inputs_differ = a->inputs != b->inputs;
+    st = lks_fail(err, LKS_DATA, NULL, "%s (%s) has %lld %s columns, but %s (%s) has %lld", b->name,
+                  other_key, (long long)(inputs_differ ? b->inputs : b->outputs),
+                  inputs_differ ? "feature" : "target", a->name, first_key,
+                  (long long)(inputs_differ ? a->inputs : a->outputs));
+    lks_advise(err, "set %s.%s", other_key, inputs_differ ? "features" : "targets");
+    goto cleanup;
+  }
+cleanup:
+  return st;
+}
+
+static lks_status check_given(const lks_scaling *given, const char *what, int64_t columns,
+                              lks_error *err) {
+  lks_status st = LKS_OK;
+  if (given != NULL && given->columns != 0 && given->columns != columns) {
+    FAIL(LKS_DATA, "use data of the same columns as the model was trained on",
+         "the stored scaling is of %lld %s columns, but the data has %lld",
+         (long long)given->columns, what, (long long)columns);
+  }
+cleanup:
+  return st;
+}
+
+static lks_status check_columns(data_state *state, const lks_data_request *request,
+                                lks_error *err) {
+  static const char *const keys[] = {"data.train", "data.validation", "data.test"};
+  lks_status st = LKS_OK;
+  const lks_source *sources[] = {state->train, state->validation, state->test};
+  lks_data *data = &state->data;
+  int first = -1;
+  for (int s = 0; s < 3; ++s) {
+    if (sources[s] == NULL) {
+      continue;
+    }
+    if (first < 0) {
+      first = s;
+      data->inputs = lks_source_describe(sources[s])->inputs;
+      data->outputs = request->features_only ? 0 : lks_source_describe(sources[s])->outputs;
+    }
+    TRY(check_same_columns(sources[first], keys[first], sources[s], keys[s], err));
+  }
+  if (first >= 0 && request->label_classes > 0 && !request->features_only && data->outputs != 1) {
+    FAIL(LKS_DATA, "name one target column, or choose categorical_crossentropy for one-hot targets",
+         "%s: class labels are one column, but '%s' has %lld",
+         lks_source_describe(sources[first])->name,
+         lks_source_describe(sources[first])->target_names, (long long)data->outputs);
+  }
+  if (first >= 0) {
+    TRY(check_given(request->feature_scaling, "feature", data->inputs, err));
+    TRY(check_given(request->target_scaling, "target", data->outputs, err));
+  }
+cleanup:
+  return st;
+}
+
+/* ---- scaling */
+
+/* A copy of a given scaling, in the data's arena. */
+static lks_status copy_scaling(const lks_scaling *given, lks_arena *arena, lks_scaling *out,
+                               lks_error *err) {
+  lks_status st = LKS_OK;
+  *out = (lks_scaling){.columns = given->columns};
+  if (given->columns > 0) {
+    const size_t bytes = (size_t)given->columns * sizeof(double);
+    out->shift = lks_arena_alloc(arena, bytes);
+    TRY_ALLOC(out->shift);
+    out->factor = lks_arena_alloc(arena, bytes);
+    TRY_ALLOC(out->factor);
+    memcpy(out->shift, given->shift, bytes);
+    memcpy(out->factor, given->factor, bytes);
+  }
+cleanup:
+  return st;
+}
+
+static lks_status make_scaling(const lks_scaling *given, const lks_scaling_choice *choice,
+                               const lks_moments *moments, int64_t columns, lks_arena *arena,
+                               lks_scaling *out, lks_error *err) {
+  lks_status st = LKS_OK;
+  if (given != NULL) {
+    TRY(copy_scaling(given, arena, out, err));
+  } else if (!lks_scaling_fit(out, choice, moments, columns, arena)) {
+    FAIL(LKS_NO_MEMORY, NULL, "out of memory for scaling");
+  }
+cleanup:
+  return st;
+}
+
+static lks_status set_scaling(lks_world *world, data_state *state, const lks_data_request *request,
+                              const lks_rows *train, lks_error *err) {
+  lks_status st = LKS_OK;
+  lks_data *data = &state->data;
+  const lks_scaling_choice *features = &request->options->scaling.features;
+  const lks_scaling_choice *targets = &request->options->scaling.targets;
+  lks_moments *feature_moments = NULL;
+  lks_moments *target_moments = NULL;
+  const bool fit_features =
+      request->feature_scaling == NULL && lks_scaling_needs_fit(features) && state->train != NULL;
+  const bool fit_targets = request->target_scaling == NULL && lks_scaling_needs_fit(targets) &&
+                           state->train != NULL && data->outputs > 0;
+  if (fit_features) {
+    feature_moments = calloc((size_t)data->inputs, sizeof *feature_moments);
+  }
+  if (fit_targets) {
+    target_moments = calloc((size_t)data->outputs, sizeof *target_moments);
+  }
+  const bool ready =
+      (!fit_features || feature_moments != NULL) && (!fit_targets || target_moments != NULL);
+  TRY(lks_agree(world,
+                ready ? LKS_OK : lks_fail(err, LKS_NO_MEMORY, NULL, "out of memory for scaling"),
+                err));
+  if (fit_features || fit_targets) {
+    TRY(lks_fit_moments(world, state->train, train, feature_moments, target_moments, err));
+  }
+  TRY(make_scaling(request->feature_scaling, features, feature_moments, data->inputs, &data->arena,
+                   &data->features, err));
+  /* An autoencoder's targets are its features, scaled alike unless something else is named. Labels
+   * stay what they are. */
+  const bool alike = request->target_scaling == NULL && request->label_classes == 0 &&
+                     lks_scaling_of(targets->kind) == LKS_SCALING_NONE && state->train != NULL &&
+                     lks_source_describe(state->train)->targets_are_features && data->outputs > 0;
+  TRY(make_scaling(alike ? &data->features : request->target_scaling, targets, target_moments,
+                   data->outputs, &data->arena, &data->targets, err));
+cleanup:
+  free(feature_moments);
+  free(target_moments);
+  return st;
+}
+
+/* ---- tables */
+
+static lks_status make_tables(lks_world *world, data_state *state, const lks_data_request *request,
+                              const lks_rows *train, const lks_rows *validation, lks_error *err) {
+  lks_status st = LKS_OK;
+  lks_data *data = &state->data;
+  if (request->need_train) {
+    TRY(lks_table_make(world, state->train, train, data, request, &data->train, err));
+  }
+  if (request->need_validation && is_fraction(request)) {
+    TRY(lks_table_make(world, state->train, validation, data, request, &data->validation, err));
+  } else if (state->validation != NULL) {
+    const lks_rows all = {.count = lks_source_describe(state->validation)->rows};
+    TRY(lks_table_make(world, state->validation, &all, data, request, &data->validation, err));
+  }
+  if (state->test != NULL) {
+    const lks_rows all = {.count = lks_source_describe(state->test)->rows};
+    TRY(lks_table_make(world, state->test, &all, data, request, &data->test, err));
+  }
+cleanup:
+  return st;
+}
+
+/* Which rows of the training source train, and which validate. */
+static lks_status set_rows(data_state *state, const lks_data_request *request, lks_rows *train,
+                           lks_rows *validation, lks_error *err) {
+  lks_status st = LKS_OK;
+  if (state->train == NULL) {
+    return LKS_OK;
+  }
+  if (is_fraction(request)) {
+    TRY(lks_split(state->train, request, &state->data.arena, train, validation, err));
+  } else {
+    *train = (lks_rows){.count = lks_source_describe(state->train)->rows};
+  }
+cleanup:
+  return st;
+}
+
+lks_status lks_data_open(lks_world *world, const lks_data_request *request, lks_data **data,
+                         lks_error *err) {
+  lks_status st = LKS_OK;
+  lks_rows train = {0};
+  lks_rows validation = {0};
+  data_state *state = calloc(1, sizeof *state);
+  *data = state != NULL ? &state->data : NULL;
+  TRY(lks_agree(world,
+                state != NULL ? LKS_OK
+                              : lks_fail(err, LKS_NO_MEMORY, NULL, "out of memory for the data"),
+                err));
+  TRY(lks_agree(world, open_sources(state, request, err), err));
+  TRY(lks_agree(world, check_columns(state, request, err), err));
+  TRY(lks_agree(world, set_rows(state, request, &train, &validation, err), err));
+  TRY(lks_agree(world, set_scaling(world, state, request, &train, err), err));
+  if (request->need_train) {
+    TRY(lks_source_fingerprint(state->train, world, &state->data.fingerprint, err));
+  }
+  TRY(lks_agree(world, make_tables(world, state, request, &train, &validation, err), err));
+  TRY(lks_data_place(world, request, &state->data, err));
+cleanup:
+  if (st != LKS_OK) {
+    lks_data_close(data);
+  }
+  return st;
+}
+
+void lks_data_close(lks_data **data) {
+  data_state *state = (data_state *)(void *)*data;
+  if (state == NULL) {
+    return;
+  }
+  lks_table_free(&state->data.train);
+  lks_table_free(&state->data.validation);
+  lks_table_free(&state->data.test);
+  lks_source_close(&state->train);
+  lks_source_close(&state->validation);
+  lks_source_close(&state->test);
+  lks_arena_free(&state->data.arena);
+  free(state);
+  *data = NULL;
+}

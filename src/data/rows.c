@@ -1,0 +1,120 @@
+/* Positions of a set, and reading them piece by piece. */
+#include "data/rows.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define PIECE_BYTES ((int64_t)8 << 20)
+#define MOST_CHUNK_BYTES ((int64_t)256 << 20)
+
+int64_t lks_rows_physical(const lks_rows *rows, int64_t position) {
+  return rows->list != NULL ? rows->list[position] : rows->first + position;
+}
+
+int64_t lks_rows_position(const lks_rows *rows, int64_t physical) {
+  int64_t low = 0;
+  int64_t high = rows->count;
+  while (low < high) {
+    const int64_t middle = low + (high - low) / 2;
+    if (lks_rows_physical(rows, middle) < physical) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
+int64_t lks_rows_chunk_up(const lks_rows *rows, int64_t chunk_rows, int64_t position, int64_t end) {
+  if (position <= 0 || position >= end) {
+    return position < end ? position : end;
+  }
+  /* The chunk of the row before: everything of it belongs before the boundary. */
+  const int64_t chunk = lks_rows_physical(rows, position - 1) / chunk_rows;
+  const int64_t up = lks_rows_position(rows, (chunk + 1) * chunk_rows);
+  return up < end ? up : end;
+}
+
+int64_t lks_rows_cut(const lks_rows *rows, int64_t chunk_rows, int64_t first, int64_t end, int part,
+                     int parts) {
+  if (part == 0) {
+    return first;
+  }
+  const int64_t count = end - first;
+  const int64_t share = count / parts * part + count % parts * part / parts;
+  return lks_rows_chunk_up(rows, chunk_rows, first + share, end);
+}
+
+lks_status lks_scratch_open(const lks_source *source, bool features, bool targets,
+                            lks_scratch *scratch, lks_error *err) {
+  lks_status st = LKS_OK;
+  const lks_source_info *info = lks_source_describe(source);
+  const int64_t columns = (features ? info->inputs : 0) + (targets ? info->outputs : 0);
+  const int64_t row_bytes = columns * (int64_t)sizeof(double);
+  int64_t capacity = row_bytes > 0 ? PIECE_BYTES / row_bytes : 1;
+  if (info->chunk_rows <= capacity) {
+    capacity -= capacity % info->chunk_rows;
+  } else if (info->chunk_rows * row_bytes <= MOST_CHUNK_BYTES) {
+    capacity = info->chunk_rows;
+  }
+  capacity = capacity < 1 ? 1 : capacity < info->rows ? capacity : info->rows;
+  *scratch = (lks_scratch){.capacity = capacity};
+  if (features) {
+    scratch->features = malloc((size_t)(capacity * info->inputs) * sizeof(double));
+    TRY_ALLOC(scratch->features);
+  }
+  if (targets && info->outputs > 0) {
+    scratch->targets = malloc((size_t)(capacity * info->outputs) * sizeof(double));
+    TRY_ALLOC(scratch->targets);
+  }
+cleanup:
+  if (st != LKS_OK) {
+    lks_scratch_close(scratch);
+  }
+  return st;
+}
+
+void lks_scratch_close(lks_scratch *scratch) {
+  free(scratch->features);
+  free(scratch->targets);
+  *scratch = (lks_scratch){0};
+}
+
+/* Moves the rows of positions [first, first + count) to the front, over the gaps between them. */
+static void close_gaps(const lks_rows *rows, int64_t first, int64_t count, double *values,
+                       int64_t columns) {
+  const int64_t base = lks_rows_physical(rows, first);
+  for (int64_t k = 1; k < count; ++k) {
+    const int64_t from = lks_rows_physical(rows, first + k) - base;
+    if (from != k) {
+      memmove(values + k * columns, values + from * columns, (size_t)columns * sizeof *values);
+    }
+  }
+}
+
+lks_status lks_rows_read(lks_source *source, const lks_rows *rows, int64_t first, int64_t end,
+                         lks_scratch *scratch, int64_t *got, lks_error *err) {
+  lks_status st = LKS_OK;
+  const lks_source_info *info = lks_source_describe(source);
+  *got = 0;
+  if (first >= end) {
+    return LKS_OK;
+  }
+  const int64_t from = lks_rows_physical(rows, first);
+  int64_t to = from + scratch->capacity;
+  const int64_t boundary = to - to % info->chunk_rows;
+  to = boundary > from ? boundary : to;
+  int64_t last = lks_rows_position(rows, to); /* positions [first, last) lie before `to` */
+  last = last < end ? last : end;
+  to = lks_rows_physical(rows, last - 1) + 1;
+  TRY(lks_source_read(source, from, to - from, scratch->features, scratch->targets, err));
+  *got = last - first;
+  if (rows->list != NULL && scratch->features != NULL) {
+    close_gaps(rows, first, *got, scratch->features, info->inputs);
+  }
+  if (rows->list != NULL && scratch->targets != NULL) {
+    close_gaps(rows, first, *got, scratch->targets, info->outputs);
+  }
+cleanup:
+  return st;
+}

@@ -1,0 +1,98 @@
+/* The rows of `device`, its short form, and which backend serves it. */
+#include "device/options.h"
+
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *const kinds[] = {"auto", "cpu", "gpu", NULL};
+static const char *const automatic[] = {"auto", NULL};
+static const char *const precisions[] = {"fp32", NULL};
+
+const lks_option lks_device_option_rows[] = {
+    {.key = "kind",
+     .type = LKS_OPT_WORD,
+     .offset = offsetof(lks_device_options, kind),
+     .fallback = "auto",
+     .words = kinds,
+     .help = "what to run on; auto: a GPU where there is a backend for it, else the CPU"},
+    {.key = "ordinal",
+     .type = LKS_OPT_INT,
+     .offset = offsetof(lks_device_options, ordinal),
+     .fallback = "auto",
+     .min = 0,
+     .max = 1023,
+     .words = automatic,
+     .help = "which GPU; auto: by local rank"},
+    {.key = "memory_growth",
+     .type = LKS_OPT_BOOL,
+     .offset = offsetof(lks_device_options, memory_growth),
+     .fallback = "true",
+     .help = "takes GPU memory as the plan needs it, not all at once"},
+    {.key = "memory_limit",
+     .type = LKS_OPT_BYTES,
+     .offset = offsetof(lks_device_options, memory_limit),
+     .fallback = "0",
+     .unit = "bytes",
+     .help = "most GPU memory to take; 0: no limit"},
+    {.key = "precision",
+     .type = LKS_OPT_WORD,
+     .offset = offsetof(lks_device_options, precision),
+     .fallback = "fp32",
+     .words = precisions,
+     .help = "arithmetic of products"},
+    {.key = "threads",
+     .type = LKS_OPT_INT,
+     .offset = offsetof(lks_device_options, threads),
+     .fallback = "auto",
+     .min = 1,
+     .max = 4096,
+     .words = automatic,
+     .unit = "threads",
+     .help =
+         "BLAS threads a rank on the CPU; auto: OMP_NUM_THREADS, else the node's cores divided"},
+    {0}};
+
+lks_status lks_device_expand(lks_node *node, const char *dotted, lks_arena *arena, lks_error *err) {
+  lks_status st = LKS_OK;
+  if (node->kind != LKS_NODE_SCALAR) {
+    goto cleanup;
+  }
+  const char *colon = strchr(node->text, ':');
+  const size_t length = colon != NULL ? (size_t)(colon - node->text) : strlen(node->text);
+  const char *kind = lks_arena_copy_n(arena, node->text, length);
+  TRY_ALLOC(kind);
+  if (colon != NULL && strcmp(kind, "gpu") != 0) {
+    st = lks_node_fail(node, dotted, err, "write cpu, gpu, gpu:0 or auto", "no device '%s'",
+                       node->text);
+    goto cleanup;
+  }
+  lks_node *kind_node = lks_node_new(arena, LKS_NODE_SCALAR, "kind", kind, node);
+  TRY_ALLOC(kind_node);
+  lks_node *ordinal = NULL;
+  if (colon != NULL) {
+    ordinal = lks_node_new(arena, LKS_NODE_SCALAR, "ordinal", colon + 1, node);
+    TRY_ALLOC(ordinal);
+  }
+  node->kind = LKS_NODE_MAP;
+  node->text = NULL;
+  node->first = NULL;
+  lks_node_append(node, kind_node);
+  if (ordinal != NULL) {
+    lks_node_append(node, ordinal);
+  }
+cleanup:
+  return st;
+}
+
+lks_status lks_device_backend(const lks_device_options *options, const char **backend,
+                              lks_error *err) {
+  lks_status st = LKS_OK;
+  *backend = "cpu";
+  if (options->kind == LKS_DEVICE_GPU) {
+    FAIL(LKS_DEVICE, "use device: cpu (or auto)",
+         "device: a GPU is asked for, but this version has no GPU backend");
+  }
+cleanup:
+  return st;
+}

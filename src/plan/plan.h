@@ -1,0 +1,97 @@
+/* The plan: every operation of a step in order, and every buffer's place.
+ *
+ * A model is compiled once. Backends run the plan or capture it; they decide nothing about order
+ * or place. Two arenas are addressed by it, both in floats:
+ *
+ *   work        per rank: the rows of one block and what is made of them. Tensors are
+ *               [buffer_rows, width], row-major; only the live rows are computed.
+ *   parameters  the model's flat arena; gradients and each optimizer slot have its layout. The
+ *               gradient buffer goes on after it: LKS_CONTROL_FLOATS of control block.
+ *
+ * Shares larger than block_rows are walked block by block, gradients added up, so that a block's
+ * activations stay in the cache. */
+#ifndef LKS_PLAN_PLAN_H
+#define LKS_PLAN_PLAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "model/model.h"
+#include "plan/control.h"
+
+typedef enum lks_op_kind {
+  LKS_OP_DENSE_FORWARD,          /* out = f(in W + b); aux = z where f needs it */
+  LKS_OP_ACTIVATION_FORWARD,     /* out = f(in) */
+  LKS_OP_DROPOUT_FORWARD,        /* out = in * mask / (1 - rate); aux: the mask, a byte a unit */
+  LKS_OP_LOSS,                   /* sums of loss and metrics of in against the targets */
+  LKS_OP_LOSS_GRADIENT,          /* the same, and out = d loss / d in, over the global rows */
+  LKS_OP_ACTIVATION_BACKWARD,    /* out (in place) *= f'(y, z) */
+  LKS_OP_DROPOUT_BACKWARD,       /* out (in place) *= mask / (1 - rate) */
+  LKS_OP_DENSE_BACKWARD_WEIGHTS, /* dW (+)= in^T dz, db (+)= sum of dz over rows; in: x, out: dz */
+  LKS_OP_DENSE_BACKWARD_INPUT,   /* out = (in W^T) * f'(y, z) of the layer below; in: dz */
+} lks_op_kind;
+
+/* One operation. Offsets are floats into the work arena unless said otherwise. */
+typedef struct lks_op {
+  lks_op_kind kind;
+  int layer;               /* whose it is, an index into model->layers; -1: the loss */
+  int64_t inputs, outputs; /* I and O of the layer it belongs to */
+  size_t in, out, aux;
+  size_t weights, bias; /* floats into the parameter (and gradient) arena */
+  bool has_bias;
+  const lks_activation *activation; /* NULL: linear */
+  size_t y, z; /* of the layer whose derivative is applied; z only where needed */
+  float rate;  /* dropout */
+} lks_op;
+
+typedef struct lks_program {
+  lks_op *ops;
+  int count;
+} lks_program;
+
+/* Where an inner layer's output lies after the first `ops` operations of `predict`. */
+typedef struct lks_tap {
+  int ops;
+  size_t offset;
+  int64_t width;
+} lks_tap;
+
+typedef struct lks_plan {
+  const lks_model *model; /* borrowed; outlives the plan */
+  int64_t batch_size;     /* B, the global batch */
+  int64_t share_rows;     /* most rows of a batch that one rank takes: ceil(B / ranks) */
+  int64_t block_rows;     /* rows that are walked together */
+  int64_t buffer_rows;    /* rows that every work tensor has: a block's, or evaluation's */
+  lks_program train;      /* forward, loss with gradient, backward */
+  lks_program evaluate;   /* forward without dropout, loss */
+  lks_program predict;    /* forward without dropout, output activation */
+  size_t input;           /* work offset of the gathered features [buffer_rows, inputs] */
+  size_t targets;         /* [buffer_rows, target_columns] */
+  int64_t target_columns;
+  size_t prediction;  /* what predict leaves: [buffer_rows, outputs] */
+  lks_tap *taps;      /* [layer_count] */
+  int64_t row_floats; /* floats a row takes in all work tensors together */
+  size_t work_floats;
+  size_t parameter_floats; /* = model->arena_floats */
+  size_t gradient_floats;  /* parameter_floats + LKS_CONTROL_FLOATS, padded */
+  int slots;
+  double flops_per_row; /* of a training step: multiply and add count as two */
+  lks_arena arena;      /* owns ops and taps */
+} lks_plan;
+
+/* Rows of an evaluation or prediction block: fixed, so that which rank computes a block changes
+ * no bit of it. */
+#define LKS_EVALUATION_ROWS 256
+
+/* Compiles a model. Not collective. */
+lks_status lks_plan_make(const lks_model *model, int64_t batch_size, int ranks, lks_plan **plan,
+                         lks_error *err) LKS_MUST_USE;
+void lks_plan_free(lks_plan **plan);
+
+/* Rows [*first, *first + *count) of a batch of `rows` live rows that `rank` of `ranks` takes:
+ * even shares, in rank order; at most ceil(rows / ranks). */
+void lks_plan_share(int64_t rows, int rank, int ranks, int64_t *first, int64_t *count);
+
+#endif

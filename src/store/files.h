@@ -1,0 +1,53 @@
+/* Files that are never seen half-written: aside, synced, compared, renamed. And the run folder:
+ * its lock, its log. */
+#ifndef LKS_STORE_FILES_H
+#define LKS_STORE_FILES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/error.h"
+
+/* "FOLDER/.NAME.tmp-PID": where path is written before it is renamed. In the arena. */
+char *lks_aside_path(lks_arena *arena, const char *path);
+
+/* "cannot write PATH: REASON (1.5 GiB free)" of an errno, as LKS_STORAGE. */
+lks_status lks_fail_write(lks_error *err, const char *path, int code) LKS_MUST_USE;
+
+/* fsync of the file, rename to path, fsync of the folder. Removes `aside` on failure. */
+lks_status lks_file_publish(const char *aside, const char *path, lks_error *err) LKS_MUST_USE;
+
+/* Writes text to path by way of a file aside. */
+lks_status lks_file_write_text(const char *path, const char *text, size_t length,
+                               lks_error *err) LKS_MUST_USE;
+
+/* mkdir -p. LKS_STORAGE naming the part that failed and why. */
+lks_status lks_folder_make(const char *path, lks_error *err) LKS_MUST_USE;
+
+/* Refuses a folder that cannot be written, by trying. */
+lks_status lks_folder_writable(const char *path, lks_error *err) LKS_MUST_USE;
+
+/* Takes run_folder/.lock for this process (host, pid, start time inside; fcntl lock where the
+ * file system has them). A run in use is refused (LKS_STORAGE naming host and pid); the lock of a
+ * dead process of this host is taken over; that of another host never, for locks may not reach
+ * across hosts. *lock is freed by release, which leaves an empty .lock. */
+typedef struct lks_run_lock lks_run_lock;
+lks_status lks_run_lock_take(const char *run_folder, lks_run_lock **lock,
+                             lks_error *err) LKS_MUST_USE;
+void lks_run_lock_release(lks_run_lock **lock);
+
+/* Removes temporary files that a killed run left in the folder and its checkpoints/: those of the
+ * files a run writes, so that whoever holds the run's lock, and has not begun to write, can remove
+ * nobody else's. */
+void lks_folder_sweep(const char *run_folder);
+
+/* XXH64 of a file's bytes [0, length), length < 0: all. */
+lks_status lks_file_hash(const char *path, int64_t length, uint64_t *hash,
+                         lks_error *err) LKS_MUST_USE;
+
+/* Bytes free on the file system of path (for messages); -1 when it does not say. */
+int64_t lks_disk_free(const char *path);
+
+#endif

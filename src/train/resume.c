@@ -1,0 +1,184 @@
+/* New, resumed or complete: decided by rank 0 from the run folder's newest sound checkpoint, told
+ * to all. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "train/trainer.h"
+
+/* Differences as "key: old -> new", joined; only those that a plain resume refuses when strict. */
+static void list_differences(const lks_difference *differences, int count, bool strict,
+                             lks_text *out) {
+  for (int i = 0; i < count; ++i) {
+    if (!strict || !differences[i].resumable) {
+      lks_text_add(out, "%s%s: %s -> %s", out->length > 0 ? ", " : "", differences[i].key,
+                   differences[i].old_value, differences[i].new_value);
+    }
+  }
+}
+
+#define REMEDY                                                                                     \
+  "use run.folder=NEW for another run, --overwrite to begin anew, or checkpoint.resume=required "  \
+  "to go on with the change"
+
+/* Rank 0: compares the stored configuration with the present one. *ended: keys that say how long
+ * to train are the same. */
+static lks_status compare_settings(lks_trainer *trainer, const char *stored, bool *same_length,
+                                   lks_error *err) {
+  lks_status st = LKS_OK;
+  lks_settings *old = NULL;
+  lks_arena arena = {0};
+  lks_text text = {0};
+  lks_difference *differences = NULL;
+  int count = 0;
+  TRY(lks_settings_parse(stored, "the stored configuration", NULL, 0, &old, err));
+  const lks_node *old_root = lks_options_emit(lks_setting_rows, old, &arena);
+  const lks_node *new_root = lks_options_emit(lks_setting_rows, trainer->settings, &arena);
+  TRY_ALLOC(old_root);
+  TRY_ALLOC(new_root);
+  TRY(lks_options_compare(lks_setting_rows, old_root, new_root, &arena, &differences, &count, err));
+  *same_length = true;
+  for (int i = 0; i < count; ++i) {
+    if (strcmp(differences[i].key, "train.epochs") == 0 ||
+        strncmp(differences[i].key, "early_stopping", strlen("early_stopping")) == 0) {
+      *same_length = false;
+    }
+  }
+  const bool required = trainer->settings->checkpoint.resume == LKS_RESUME_REQUIRED;
+  list_differences(differences, count, true, &text);
+  if (text.length > 0 && !required) {
+    FAIL(LKS_CONFIG, REMEDY, "%s holds a run with other settings: %s",
+         trainer->settings->run.folder, text.data);
+  }
+  if (text.length > 0) {
+    (void)printf("Going on with changes: %s\n", text.data);
+  }
+cleanup:
+  lks_text_free(&text);
+  lks_arena_free(&arena);
+  lks_settings_free(&old);
+  return st;
+}
+
+static lks_status check_data(lks_trainer *trainer, const lks_checkpoint *stored, lks_error *err) {
+  lks_status st = LKS_OK;
+  const bool required = trainer->settings->checkpoint.resume == LKS_RESUME_REQUIRED;
+  if (stored->provenance.data_hash == trainer->run.data->fingerprint) {
+    goto cleanup;
+  }
+  if (!required || stored->progress.epoch_row > 0) {
+    FAIL(LKS_CONFIG, required ? "use run.folder=NEW for another run, or --overwrite" : REMEDY,
+         "%s holds a run on other data: the content of data.train differs%s",
+         trainer->settings->run.folder,
+         required ? ", and it stopped in the middle of an epoch" : "");
+  }
+  (void)printf("Going on with other data.\n");
+cleanup:
+  return st;
+}
+
+/* Rank 0: what to do, and for a resumed run its state and history. */
+static lks_status decide(lks_trainer *trainer, char **path, lks_error *err) {
+  lks_status st = LKS_OK;
+  const lks_settings *settings = trainer->settings;
+  char *passed = NULL;
+  lks_checkpoint stored = {0};
+  bool same_length = false;
+  trainer->start = LKS_START_NEW;
+  if (trainer->request->overwrite || settings->checkpoint.resume == LKS_RESUME_OFF) {
+    goto cleanup;
+  }
+  TRY(lks_checkpoint_newest(settings->run.folder, &trainer->arena, path, &passed, err));
+  if (passed != NULL && *path != NULL) {
+    (void)fprintf(stderr, "lockstep: warning: passed over damaged checkpoints: %s\n", passed);
+  }
+  if (*path == NULL && passed != NULL) {
+    FAIL(LKS_STORAGE, "restore one from a backup, or use --overwrite to begin anew",
+         "%s: every checkpoint is damaged: %s", settings->run.folder, passed);
+  }
+  if (*path == NULL && settings->checkpoint.resume == LKS_RESUME_REQUIRED) {
+    FAIL(LKS_CONFIG, "set checkpoint.resume=auto to begin",
+         "%s holds no checkpoint to continue from, but checkpoint.resume is required",
+         settings->run.folder);
+  }
+  if (*path == NULL) {
+    goto cleanup;
+  }
+  TRY(lks_checkpoint_peek(*path, &trainer->arena, &stored, err));
+  if (stored.config == NULL) {
+    FAIL(LKS_STORAGE, "use train.init_from to begin from it, in another run.folder",
+         "%s was not written by lockstep", *path);
+  }
+  TRY(compare_settings(trainer, stored.config, &same_length, err));
+  TRY(check_data(trainer, &stored, err));
+  const bool ended =
+      stored.progress.complete &&
+      (stored.progress.stopped_early ? same_length
+                                     : settings->train.epochs <= stored.progress.epoch);
+  trainer->progress = stored.progress;
+  trainer->start = ended ? LKS_START_COMPLETE : LKS_START_RESUMED;
+cleanup:
+  return st;
+}
+
+/* Rank 0: reads parameters, slots and history of the file to start from. */
+static lks_status read_state(lks_trainer *trainer, const char *path, bool fresh, lks_error *err) {
+  lks_status st = LKS_OK;
+  const size_t bytes = trainer->run.plan->parameter_floats * sizeof(float);
+  lks_checkpoint read = {0};
+  lks_arena arena = {0};
+  TRY(lks_checkpoint_read(path, trainer->run.model, &arena, &read, err));
+  memcpy(trainer->state.parameters, read.parameters, bytes);
+  for (int s = 0; !fresh && s < trainer->run.plan->slots; ++s) {
+    if (read.slots[s] != NULL) {
+      memcpy(trainer->state.slots[s], read.slots[s], bytes);
+    }
+  }
+  if (!fresh) {
+    trainer->progress = read.progress;
+    if (read.best_parameters != NULL && trainer->best_parameters != NULL) {
+      memcpy(trainer->best_parameters, read.best_parameters, bytes);
+    } else {
+      trainer->progress.stop_best = (double)NAN;
+      trainer->progress.stop_epoch = trainer->progress.stop_wait = 0;
+    }
+    if (read.history != NULL) {
+      TRY(lks_history_copy(read.history, &trainer->history, err));
+    }
+  }
+cleanup:
+  lks_arena_free(&arena);
+  return st;
+}
+
+lks_status lks_trainer_resume(lks_trainer *trainer, lks_error *err) {
+  lks_status st = LKS_OK;
+  lks_world *world = trainer->world;
+  const char *init = trainer->settings->train.init_from;
+  char *path = NULL;
+  lks_world_phase(world, "checkpoint");
+  trainer->progress = (lks_progress){.best = (double)NAN, .stop_best = (double)NAN};
+  if (world->rank == 0) {
+    st = decide(trainer, &path, err);
+    if (st == LKS_OK && trainer->start != LKS_START_NEW) {
+      st = read_state(trainer, path, false, err);
+    } else if (st == LKS_OK && init[0] != '\0') {
+      st = read_state(trainer, init, true, err);
+    } else if (st == LKS_OK) {
+      lks_model_initialise(trainer->run.model, (uint64_t)trainer->settings->train.seed,
+                           trainer->state.parameters);
+    }
+  }
+  TRY(lks_agree(world, st, err));
+  struct {
+    lks_start start;
+    lks_progress progress;
+  } told = {trainer->start, trainer->progress};
+  TRY(lks_world_broadcast(world, &told, sizeof told, 0, err));
+  trainer->start = told.start;
+  trainer->progress = told.progress;
+  trainer->saved_step = trainer->start == LKS_START_NEW ? -1 : trainer->progress.step;
+cleanup:
+  return st;
+}

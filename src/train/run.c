@@ -1,0 +1,130 @@
+/* Setting up in phases, and moving state between files, ranks and the backend. */
+#include "train/run.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static lks_status open_data(lks_run *run, const lks_run_needs *needs, lks_error *err) {
+  lks_status st = LKS_OK;
+  const lks_settings *settings = run->settings;
+  const lks_loss_row *loss = (const lks_loss_row *)(const void *)settings->model.loss.kind;
+  const int64_t units = lks_model_last_units(&settings->model);
+  const lks_data_request request = {.options = &settings->data,
+                                    .need_train = needs->train,
+                                    .need_validation = needs->validation,
+                                    .need_test = needs->test,
+                                    .features_only = needs->without_targets,
+                                    .seed = (uint64_t)settings->train.seed,
+                                    .shuffle = settings->train.shuffle,
+                                    .batch_size = settings->train.batch_size,
+                                    .label_classes = loss->labels && units > 0 ? units : 0,
+                                    .labels = loss->labels || loss->zero_one,
+                                    .feature_scaling = needs->features,
+                                    .target_scaling = needs->targets};
+  TRY(lks_data_open(run->world, &request, &run->data, err));
+cleanup:
+  return st;
+}
+
+lks_status lks_run_open(lks_run *run, lks_world *world, lks_settings *settings,
+                        const lks_run_needs *needs, lks_error *err) {
+  lks_status st = LKS_OK;
+  *run = (lks_run){.world = world, .settings = settings};
+  lks_world_phase(world, "data");
+  TRY(open_data(run, needs, err));
+  lks_world_phase(world, "model");
+  const int64_t targets = needs->without_targets ? 0 : run->data->outputs;
+  st = lks_model_make(&settings->model, run->data->inputs, targets, &run->model, err);
+  TRY(lks_agree(world, st, err));
+  st = lks_plan_make(run->model, settings->train.batch_size, world->size, &run->plan, err);
+  TRY(lks_agree(world, st, err));
+cleanup:
+  return st;
+}
+
+lks_status lks_run_open_backend(lks_run *run, lks_error *err) {
+  lks_status st = LKS_OK;
+  const lks_settings *settings = run->settings;
+  const char *name = NULL;
+  lks_world_phase(run->world, "device");
+  st = lks_device_backend(&settings->device, &name, err);
+  TRY(lks_agree(run->world, st, err));
+  TRY(lks_world_place_threads(run->world, (int)settings->device.threads, err));
+  const lks_backend_request request = {.world = run->world,
+                                       .plan = run->plan,
+                                       .seed = (uint64_t)settings->train.seed,
+                                       .timeout = settings->run.timeout};
+  TRY(lks_backend_open(name, &request, &run->backend, err));
+cleanup:
+  return st;
+}
+
+void lks_run_close(lks_run *run) {
+  lks_backend_close(&run->backend);
+  lks_plan_free(&run->plan);
+  lks_model_free(&run->model);
+  lks_data_close(&run->data);
+}
+
+lks_status lks_state_make(lks_state *state, const lks_plan *plan, lks_error *err) {
+  lks_status st = LKS_OK;
+  state->parameters = calloc(plan->parameter_floats, sizeof(float));
+  TRY_ALLOC(state->parameters);
+  for (int s = 0; s < plan->slots; ++s) {
+    state->slots[s] = calloc(plan->parameter_floats, sizeof(float));
+    TRY_ALLOC(state->slots[s]);
+  }
+cleanup:
+  return st;
+}
+
+void lks_state_free(lks_state *state) {
+  free(state->parameters);
+  for (int s = 0; s < LKS_MAX_SLOTS; ++s) {
+    free(state->slots[s]);
+  }
+  *state = (lks_state){0};
+}
+
+lks_status lks_run_restore(lks_run *run, lks_state *state, lks_error *err) {
+  lks_status st = LKS_OK;
+  const size_t bytes = run->plan->parameter_floats * sizeof(float);
+  TRY(lks_world_broadcast(run->world, state->parameters, bytes, 0, err));
+  for (int s = 0; s < run->plan->slots; ++s) {
+    TRY(lks_world_broadcast(run->world, state->slots[s], bytes, 0, err));
+  }
+  st = run->backend.ops->restore(run->backend.state, state->parameters,
+                                 (const float *const *)state->slots, err);
+  TRY(lks_agree(run->world, st, err));
+cleanup:
+  return st;
+}
+
+lks_status lks_run_load(lks_run *run, const char *path, lks_arena *arena, lks_checkpoint *read,
+                        lks_error *err) {
+  lks_status st = LKS_OK;
+  lks_checkpoint checkpoint = {0};
+  lks_state state = {0};
+  lks_world_phase(run->world, "checkpoint");
+  st = lks_state_make(&state, run->plan, err);
+  if (st == LKS_OK && run->world->rank == 0) {
+    st = lks_checkpoint_read(path, run->model, arena, &checkpoint, err);
+  }
+  TRY(lks_agree(run->world, st, err));
+  const size_t bytes = run->plan->parameter_floats * sizeof(float);
+  if (run->world->rank == 0) {
+    memcpy(state.parameters, checkpoint.parameters, bytes);
+    for (int s = 0; s < run->plan->slots; ++s) {
+      if (checkpoint.slots[s] != NULL) {
+        memcpy(state.slots[s], checkpoint.slots[s], bytes);
+      }
+    }
+  }
+  TRY(lks_run_restore(run, &state, err));
+  if (read != NULL) {
+    *read = checkpoint;
+  }
+cleanup:
+  lks_state_free(&state);
+  return st;
+}

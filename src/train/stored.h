@@ -1,0 +1,23 @@
+/* What evaluation and prediction take from a checkpoint before its parameters: the scaling. */
+#ifndef LKS_TRAIN_STORED_H
+#define LKS_TRAIN_STORED_H
+
+#include "store/checkpoint.h"
+#include "train/settings.h"
+#include "world/world.h"
+
+/* Scaling stored in a checkpoint, alike on all ranks. `known` is false for files that lockstep did
+ * not write: scaling is then fitted as the configuration says. */
+typedef struct lks_stored {
+  const char *path; /* the checkpoint */
+  bool known;
+  lks_scaling features, targets;
+  uint64_t weights_hash; /* rank 0 */
+} lks_stored;
+
+/* path NULL: model.weights.h5 of the run folder. Rank 0 reads and tells the others; memory in
+ * arena. Collective. */
+lks_status lks_stored_read(lks_world *world, const lks_settings *settings, const char *path,
+                           lks_arena *arena, lks_stored *stored, lks_error *err) LKS_MUST_USE;
+
+#endif

@@ -1,0 +1,291 @@
+/* lks_train: the phases of a run in order, and its end. */
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "train/trainer.h"
+#include "world/stop.h"
+#include "world/watchdog.h"
+
+/* ---- the run folder (rank 0) */
+
+/* Names of what a run leaves; beside checkpoints/. */
+static const char *const run_files[] = {"config.yaml", "log.jsonl", "history.h5",
+                                        "model.weights.h5", "devices.h5"};
+
+static bool holds_run(const char *folder) {
+  char path[4200];
+  struct stat there;
+  (void)snprintf(path, sizeof path, "%s/config.yaml", folder);
+  if (stat(path, &there) == 0) {
+    return true;
+  }
+  (void)snprintf(path, sizeof path, "%s/checkpoints", folder);
+  return stat(path, &there) == 0;
+}
+
+static lks_status take_folder(lks_trainer *trainer, lks_error *err) {
+  lks_status st = LKS_OK;
+  const lks_settings *settings = trainer->settings;
+  const char *folder = settings->run.folder;
+  struct stat there;
+  if (settings->checkpoint.resume == LKS_RESUME_OFF && !trainer->request->overwrite &&
+      holds_run(folder)) {
+    FAIL(LKS_CONFIG, "use --overwrite to begin anew, run.folder=NEW, or checkpoint.resume=auto",
+         "%s holds a run already, and checkpoint.resume is off", folder);
+  }
+  trainer->made_folder = stat(folder, &there) != 0;
+  TRY(lks_folder_make(folder, err));
+  TRY(lks_folder_writable(folder, err));
+  TRY(lks_run_lock_take(folder, &trainer->lock, err));
+  lks_folder_sweep(folder);
+cleanup:
+  return st;
+}
+
+/* Removes what an earlier run left, once the new one is sure to begin. */
+static lks_status clear_folder(const lks_trainer *trainer, lks_error *err) {
+  lks_status st = LKS_OK;
+  const char *folder = trainer->settings->run.folder;
+  char path[4200];
+  for (size_t i = 0; i < sizeof run_files / sizeof *run_files; ++i) {
+    (void)snprintf(path, sizeof path, "%s/%s", folder, run_files[i]);
+    if (unlink(path) != 0 && errno != ENOENT) {
+      FAIL(LKS_STORAGE, "check the folder's permissions", "%s: cannot remove: %s", path,
+           strerror(errno));
+    }
+  }
+  TRY(lks_checkpoints_clear(folder, err));
+cleanup:
+  return st;
+}
+
+/* ---- phases */
+
+static lks_status describe_source(lks_trainer *trainer, lks_error *err) {
+  lks_status st = LKS_OK;
+  lks_provenance *provenance = &trainer->provenance;
+  const char *path = trainer->settings->data.train.file;
+  struct stat file;
+  char modified[32] = "", versions[256];
+  lks_world_versions(versions, sizeof versions);
+  *provenance = (lks_provenance){
+      .command = trainer->request->command != NULL ? trainer->request->command : "",
+      .hosts = "",
+      .started = trainer->started_at,
+      .build = lks_version(),
+      .backend = trainer->run.backend.ops->name,
+      .ranks = trainer->world->size,
+      .data_file = path,
+      .data_hash = trainer->run.data->fingerprint};
+  if (path[0] != '\0' && stat(path, &file) == 0) {
+    struct tm parts;
+    provenance->data_bytes = (int64_t)file.st_size;
+    if (gmtime_r(&file.st_mtime, &parts) != NULL) {
+      (void)strftime(modified, sizeof modified, "%Y-%m-%dT%H:%M:%SZ", &parts);
+    }
+  }
+  provenance->data_modified = lks_arena_copy(&trainer->arena, modified);
+  provenance->versions = lks_arena_print(&trainer->arena, "lockstep %s, %s, HDF5 %s", lks_version(),
+                                         versions, lks_h5_version_running());
+  TRY_ALLOC(provenance->data_modified);
+  TRY_ALLOC(provenance->versions);
+cleanup:
+  return st;
+}
+
+/* The configuration as it acts, with what `auto` became. */
+static lks_status print_settings(lks_trainer *trainer, lks_error *err) {
+  lks_status st = LKS_OK;
+  trainer->settings->data.order = trainer->run.data->order;
+  TRY(lks_settings_print(trainer->settings, &trainer->config, err));
+cleanup:
+  return st;
+}
+
+/* Host memory of rank 0, and of every rank until the state is in the backend. */
+static lks_status make_state(lks_trainer *trainer, lks_error *err) {
+  lks_status st = LKS_OK;
+  TRY(lks_state_make(&trainer->state, trainer->run.plan, err));
+  if (trainer->world->rank == 0) {
+    trainer->model_config = lks_model_keras_config(trainer->run.model);
+    trainer->training_config = lks_model_keras_training(trainer->run.model);
+    TRY_ALLOC(trainer->model_config);
+    TRY_ALLOC(trainer->training_config);
+    if (trainer->settings->early.present) {
+      trainer->best_parameters = calloc(trainer->run.plan->parameter_floats, sizeof(float));
+      TRY_ALLOC(trainer->best_parameters);
+    }
+  }
+cleanup:
+  return st;
+}
+
+static lks_status set_up(lks_trainer *trainer, lks_error *err) {
+  lks_status st = LKS_OK;
+  lks_world *world = trainer->world;
+  const lks_run_needs needs = {.train = true, .validation = true};
+  lks_world_phase(world, "run folder");
+  if (world->rank == 0 && !trainer->request->dry_run) {
+    st = take_folder(trainer, err);
+  }
+  TRY(lks_agree(world, st, err));
+  TRY(lks_run_open(&trainer->run, world, trainer->settings, &needs, err));
+  TRY(lks_run_open_backend(&trainer->run, err));
+  st = print_settings(trainer, err);
+  st = st == LKS_OK ? make_state(trainer, err) : st;
+  st = st == LKS_OK ? describe_source(trainer, err) : st;
+  TRY(lks_agree(world, st, err));
+cleanup:
+  return st;
+}
+
+/* Rank 0 opens what it writes to; old files of a run that begins anew go now, not before. */
+static lks_status open_files(lks_trainer *trainer, lks_error *err) {
+  lks_status st = LKS_OK;
+  const lks_settings *settings = trainer->settings;
+  const bool fresh = trainer->start == LKS_START_NEW;
+  if (fresh) {
+    TRY(clear_folder(trainer, err));
+  }
+  const char *path = lks_arena_print(&trainer->arena, "%s/config.yaml", settings->run.folder);
+  TRY_ALLOC(path);
+  TRY(lks_file_write_text(path, trainer->config, strlen(trainer->config), err));
+  TRY(lks_writer_open(settings->run.folder, trainer->run.model, (int)settings->checkpoint.keep,
+                      &trainer->writer, err));
+  TRY(lks_journal_open(settings->run.folder, fresh ? -1 : trainer->progress.step, &trainer->journal,
+                       err));
+cleanup:
+  return st;
+}
+
+static lks_status begin(lks_trainer *trainer, lks_error *err) {
+  lks_status st = LKS_OK;
+  lks_world *world = trainer->world;
+  const lks_settings *settings = trainer->settings;
+  const int64_t rows = lks_table_rows(trainer->run.data->train);
+  const int64_t batch = settings->train.batch_size;
+  char stop_file[4200];
+  TRY(lks_trainer_summary(trainer, err));
+  TRY(lks_run_restore(&trainer->run, &trainer->state, err));
+  lks_world_phase(world, "run folder");
+  st = world->rank == 0 ? open_files(trainer, err) : LKS_OK;
+  TRY(lks_agree(world, st, err));
+  trainer->display = lks_display_make(settings->run.progress, world->rank == 0,
+                                      settings->train.epochs, (rows + batch - 1) / batch);
+  (void)snprintf(stop_file, sizeof stop_file, "%s/STOP", settings->run.folder);
+  st = lks_stop_catch(err);
+  st = st == LKS_OK ? lks_watchdog_start(world, settings->run.timeout, stop_file, err) : st;
+  st = st == LKS_OK ? lks_trainer_log_start(trainer, err) : st;
+  TRY(lks_agree(world, st, err));
+cleanup:
+  return st;
+}
+
+static void print_end(const lks_trainer *trainer) {
+  const lks_settings *settings = trainer->settings;
+  const lks_progress *progress = &trainer->progress;
+  char value[32], seconds[32];
+  if (progress->stopped_early) {
+    (void)printf("Stopped early after epoch %lld: no better %s since epoch %lld, whose parameters "
+                 "are restored\n",
+                 (long long)progress->epoch, settings->early.monitor,
+                 (long long)progress->stop_epoch);
+  }
+  (void)snprintf(value, sizeof value, "%.4f", progress->best);
+  (void)printf("Done in %s: best %s %s at epoch %lld; %s/model.weights.h5\n",
+               lks_format_duration(seconds, lks_now() - trainer->started),
+               settings->checkpoint.best, value, (long long)progress->best_epoch,
+               settings->run.folder);
+}
+
+/* After the last epoch: the weights to use, the log's last line. */
+static lks_status finish(lks_trainer *trainer, lks_error *err) {
+  lks_status st = LKS_OK;
+  if (trainer->world->rank == 0) {
+    st = lks_trainer_publish(trainer, err);
+    if (st == LKS_OK) {
+      st = lks_trainer_log_end(trainer, trainer->progress.stopped_early ? "early_stopping" : "done",
+                               err);
+    }
+    if (st == LKS_OK) {
+      print_end(trainer);
+    }
+  }
+  return lks_agree(trainer->world, st, err);
+}
+
+static void close_trainer(lks_trainer *trainer, bool began) {
+  lks_watchdog_stop(trainer->world);
+  lks_stop_release();
+  lks_writer_close(&trainer->writer);
+  lks_journal_close(&trainer->journal);
+  lks_run_lock_release(&trainer->lock);
+  if (trainer->made_folder && !began) {
+    (void)rmdir(trainer->settings->run.folder); /* only if nothing is in it */
+  }
+  lks_history_free(&trainer->history);
+  lks_state_free(&trainer->state);
+  free(trainer->best_parameters);
+  free(trainer->config);
+  free(trainer->model_config);
+  free(trainer->training_config);
+  lks_run_close(&trainer->run);
+  lks_arena_free(&trainer->arena);
+}
+
+lks_status lks_train(lks_world *world, lks_settings *settings, const lks_train_request *request,
+                     lks_error *err) {
+  lks_status st = LKS_OK;
+  bool began = false;
+  lks_trainer trainer = {.world = world,
+                         .settings = settings,
+                         .request = request,
+                         .started = lks_now(),
+                         .saved_at = lks_now(),
+                         .saved_step = -1};
+  lks_error_clear(&trainer.failure);
+  (void)lks_timestamp(trainer.started_at);
+  TRY(set_up(&trainer, err));
+  if (request->dry_run) {
+    TRY(lks_trainer_summary(&trainer, err));
+    if (world->rank == 0) {
+      (void)printf("\n%s", trainer.config);
+    }
+    goto cleanup;
+  }
+  TRY(lks_trainer_resume(&trainer, err));
+  if (trainer.start == LKS_START_COMPLETE) {
+    if (world->rank == 0) {
+      (void)printf("Complete     %s: %lld epochs, step %lld; nothing to do (train.epochs=N for "
+                   "more, --overwrite to begin anew)\n",
+                   settings->run.folder, (long long)trainer.progress.epoch,
+                   (long long)trainer.progress.step);
+    }
+    goto cleanup;
+  }
+  began = true;
+  TRY(begin(&trainer, err));
+  st = lks_trainer_loop(&trainer, err);
+  if (st != LKS_OK && world->agreed) {
+    lks_error ignored; /* the run's own error is the one to tell */
+    lks_error_clear(&ignored);
+    if (lks_trainer_log_end(&trainer, st == LKS_STOPPED ? "stopped" : "error", &ignored) !=
+        LKS_OK) {
+      (void)fprintf(stderr, "lockstep: warning: %s\n", ignored.what);
+    }
+  }
+  TRY(st);
+  TRY(finish(&trainer, err));
+cleanup:
+  if (st != LKS_OK && !world->agreed) {
+    lks_watchdog_end(world, err); /* a peer may be gone: nothing collective is safe */
+  }
+  close_trainer(&trainer, began);
+  return st;
+}

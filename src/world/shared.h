@@ -1,0 +1,41 @@
+/* Memory that the ranks of a node share: one MPI window, populated at once.
+ *
+ * Every rank sees the same bytes. The free space of /dev/shm is compared, or the pages populated,
+ * before the window is used, for a small /dev/shm gives SIGBUS later otherwise. */
+#ifndef LKS_WORLD_SHARED_H
+#define LKS_WORLD_SHARED_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+
+#include "world/world.h"
+
+typedef struct lks_shared {
+  void *base; /* `bytes` bytes, zeroed, 4096-byte aligned, the same memory on all ranks of node */
+  size_t bytes;
+  MPI_Win window; /* MPI_WIN_NULL when a single rank's private memory serves */
+} lks_shared;
+
+/* Makes the window. Refused on all ranks of the node alike (LKS_NO_MEMORY, naming bytes wanted and
+ * free) when it does not fit. Collective over the node. */
+lks_status lks_shared_open(lks_world *world, size_t bytes, lks_shared *shared,
+                           lks_error *err) LKS_MUST_USE;
+void lks_shared_close(lks_shared *shared); /* collective over the node */
+
+/* Barrier of the node's ranks on flags in shared memory: no message, no system call. Spins, then
+ * yields and looks at the deadline. Ranks may be threads: nothing in it is MPI. */
+typedef struct lks_barrier_flag {
+  _Alignas(64) atomic_uint_fast64_t round;
+} lks_barrier_flag;
+
+typedef struct lks_barrier {
+  lks_barrier_flag *flags; /* [size], in shared memory, zero at first */
+  int rank, size;
+  uint64_t round; /* rounds this rank has entered */
+  double timeout; /* seconds; 0: none */
+} lks_barrier;
+
+/* Waits for all; LKS_COMM naming the local ranks not there when the timeout passes. */
+lks_status lks_barrier_wait(lks_barrier *barrier, lks_error *err) LKS_MUST_USE;
+
+#endif

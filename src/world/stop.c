@@ -1,0 +1,60 @@
+/* See stop.h. Only async-signal-safe calls in the handler. */
+#include "world/stop.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <time.h>
+
+static volatile sig_atomic_t stop_signal;
+static volatile sig_atomic_t stop_second; /* of the monotonic clock, when the first one came */
+
+static const int caught[] = {SIGTERM, SIGINT, SIGUSR1};
+
+static void note(int number) {
+  struct timespec now;
+  (void)clock_gettime(CLOCK_MONOTONIC, &now);
+  if (stop_signal == 0) {
+    stop_second = (sig_atomic_t)now.tv_sec;
+    stop_signal = number;
+  } else if ((sig_atomic_t)now.tv_sec - stop_second > 1) { /* launchers repeat themselves */
+    (void)signal(number, SIG_DFL);
+    (void)raise(number);
+  }
+}
+
+lks_status lks_stop_catch(lks_error *err) {
+  lks_status st = LKS_OK;
+  struct sigaction action;
+  memset(&action, 0, sizeof action);
+  action.sa_handler = note;
+  action.sa_flags = SA_RESTART;
+  (void)sigemptyset(&action.sa_mask);
+  for (size_t i = 0; i < sizeof caught / sizeof *caught; ++i) {
+    if (sigaction(caught[i], &action, NULL) != 0) {
+      FAIL(LKS_INTERNAL, NULL, "cannot catch signal %d: %s", caught[i], strerror(errno));
+    }
+  }
+cleanup:
+  return st;
+}
+
+const char *lks_stop_signal(void) {
+  switch (stop_signal) {
+  case SIGTERM:
+    return "SIGTERM";
+  case SIGINT:
+    return "SIGINT";
+  case SIGUSR1:
+    return "SIGUSR1";
+  default:
+    return NULL;
+  }
+}
+
+void lks_stop_release(void) {
+  for (size_t i = 0; i < sizeof caught / sizeof *caught; ++i) {
+    (void)signal(caught[i], SIG_DFL);
+  }
+  stop_signal = 0;
+}

@@ -1,0 +1,159 @@
+/* Starting and ending: MPI, the launcher's claims, nodes and slices. */
+#include "world/world.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+void lks_world_phase(lks_world *world, const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  (void)vsnprintf(world->phase, sizeof world->phase, format, arguments);
+  va_end(arguments);
+  lks_world_beat(world);
+}
+
+/* Tasks a launcher says it started; 0: it says nothing. */
+static int64_t launcher_tasks(const char **launcher) {
+  static const struct {
+    const char *variable, *launcher;
+  } claims[] = {{"SLURM_STEP_NUM_TASKS", "srun"},
+                {"OMPI_COMM_WORLD_SIZE", "mpirun"},
+                {"PMI_SIZE", "the launcher"}};
+  int64_t most = 0; /* mpirun inside a job script: a step of one task starts several */
+  for (size_t i = 0; i < sizeof claims / sizeof *claims; ++i) {
+    const char *text = getenv(claims[i].variable);
+    int64_t tasks = 0;
+    if (text != NULL && lks_parse_int64(text, &tasks) && tasks > most) {
+      *launcher = claims[i].launcher;
+      most = tasks;
+    }
+  }
+  return most;
+}
+
+/* Each of several tasks believing to be alone would train the same model over one folder. */
+static lks_status check_launcher(const lks_world *world, lks_error *err) {
+  lks_status st = LKS_OK;
+  const char *launcher = NULL;
+  const int64_t tasks = launcher_tasks(&launcher);
+  if (world->size == 1 && tasks > 1) {
+    FAIL(LKS_COMM,
+         strcmp(launcher, "srun") == 0
+             ? "use srun --mpi=pmix, or mpirun inside the job"
+             : "start it with the mpirun of the MPI that it was built with",
+         "%s started %lld tasks, but MPI says each is alone", launcher, (long long)tasks);
+  }
+cleanup:
+  return st;
+}
+
+static lks_status duplicate(MPI_Comm from, MPI_Comm *to, lks_error *err) {
+  lks_status st = LKS_OK;
+  TRY_MPI(MPI_Comm_dup(from, to));
+  TRY_MPI(MPI_Comm_set_errhandler(*to, MPI_ERRORS_RETURN));
+cleanup:
+  return st;
+}
+
+/* Nodes by shared memory; numbered by their lowest rank, so that order is that of the ranks. */
+static lks_status find_nodes(lks_world *world, lks_error *err) {
+  lks_status st = LKS_OK;
+  MPI_Comm leaders = MPI_COMM_NULL;
+  TRY_MPI(MPI_Comm_split_type(world->comm, MPI_COMM_TYPE_SHARED, world->rank, MPI_INFO_NULL,
+                              &world->node));
+  TRY_MPI(MPI_Comm_set_errhandler(world->node, MPI_ERRORS_RETURN));
+  TRY_MPI(MPI_Comm_rank(world->node, &world->local_rank));
+  TRY_MPI(MPI_Comm_size(world->node, &world->local_size));
+  TRY_MPI(MPI_Comm_split(world->comm, world->local_rank == 0 ? 0 : MPI_UNDEFINED, world->rank,
+                         &leaders));
+  int place[2] = {0, 0}; /* this node's number, how many there are */
+  if (leaders != MPI_COMM_NULL) {
+    TRY_MPI(MPI_Comm_rank(leaders, &place[0]));
+    TRY_MPI(MPI_Comm_size(leaders, &place[1]));
+  }
+  TRY_MPI(MPI_Bcast(place, 2, MPI_INT, 0, world->node));
+  world->node_index = place[0];
+  world->nodes = place[1];
+  TRY_MPI(MPI_Allreduce(&world->local_size, &world->slices, 1, MPI_INT, MPI_MIN, world->comm));
+  TRY_MPI(MPI_Comm_split(world->comm,
+                         world->local_rank < world->slices ? world->local_rank : MPI_UNDEFINED,
+                         world->node_index, &world->slice));
+  if (world->slice != MPI_COMM_NULL) {
+    TRY_MPI(MPI_Comm_set_errhandler(world->slice, MPI_ERRORS_RETURN));
+  }
+cleanup:
+  if (leaders != MPI_COMM_NULL) {
+    (void)MPI_Comm_free(&leaders);
+  }
+  return st;
+}
+
+lks_status lks_world_open(MPI_Comm parent, lks_world **out, lks_error *err) {
+  lks_status st = LKS_OK;
+  *out = NULL;
+  lks_world *world = calloc(1, sizeof *world);
+  TRY_ALLOC(world);
+  world->comm = world->node = world->slice = MPI_COMM_NULL;
+  world->threads = 1;
+  if (gethostname(world->host, sizeof world->host - 1) != 0) {
+    (void)snprintf(world->host, sizeof world->host, "unknown");
+  }
+  int running = 0;
+  TRY_MPI(MPI_Initialized(&running));
+  if (!running) {
+    int provided = 0;
+    TRY_MPI(MPI_Init_thread(NULL, NULL, MPI_THREAD_MULTIPLE, &provided));
+    world->initialised_mpi = true;
+    if (provided < MPI_THREAD_FUNNELED) {
+      FAIL(LKS_COMM, "use an MPI built with thread support",
+           "MPI allows no threads beside the one that calls it");
+    }
+  }
+  TRY(duplicate(parent, &world->comm, err));
+  TRY_MPI(MPI_Comm_rank(world->comm, &world->rank));
+  TRY_MPI(MPI_Comm_size(world->comm, &world->size));
+  lks_world_phase(world, "launcher");
+  TRY(find_nodes(world, err));
+  TRY(lks_agree(world, check_launcher(world, err), err));
+  *out = world;
+  world = NULL;
+cleanup:
+  if (world != NULL) {
+    lks_world_close(&world);
+  }
+  return st;
+}
+
+static void free_comm(MPI_Comm *comm) {
+  if (*comm != MPI_COMM_NULL) {
+    (void)MPI_Comm_free(comm);
+  }
+}
+
+void lks_world_close(lks_world **world) {
+  lks_world *w = *world;
+  if (w == NULL) {
+    return;
+  }
+  free_comm(&w->slice);
+  free_comm(&w->node);
+  free_comm(&w->comm);
+  int finalised = 0;
+  if (w->initialised_mpi && MPI_Finalized(&finalised) == MPI_SUCCESS && !finalised) {
+    (void)MPI_Finalize();
+  }
+  free(w);
+  *world = NULL;
+}
+
+void lks_world_versions(char *out, size_t size) {
+  char library[MPI_MAX_LIBRARY_VERSION_STRING] = "";
+  int length = 0, version = 0, subversion = 0;
+  (void)MPI_Get_library_version(library, &length);
+  (void)MPI_Get_version(&version, &subversion);
+  library[strcspn(library, ",\n")] = '\0';
+  (void)snprintf(out, size, "%.100s (MPI %d.%d)", library, version, subversion);
+}

@@ -1,0 +1,154 @@
+#!/usr/bin/env python3
+"""The predict command: row i for input row i at any number of ranks, in raw units."""
+
+import os
+import unittest
+
+import h5py
+import numpy as np
+
+import harness
+from harness import class_config, class_rows, regression_config, regression_rows
+
+
+class PredictTest(harness.ProgramTest):
+    def predictions(self, name):
+        with h5py.File(self.path(name)) as f:
+            return f["predictions"][()]
+
+    def predict(self, source, rows, out, *line, ranks=0):
+        self.succeed(
+            "predict", source, "--in", rows, "--features", "x", "--out", out, *line, ranks=ranks
+        )
+        return self.predictions(out)
+
+
+class RegressionTest(PredictTest):
+    def setUp(self):
+        super().setUp()
+        self.x, y = regression_rows(200)
+        self.x = (200 + 30 * self.x).astype("f4")
+        self.y = 1e5 + 1e3 * y.astype("f8")
+        self.write_h5("data.h5", x=self.x, y=self.y)
+        scaling = {"features": "standardize", "targets": "minmax"}
+        self.config = self.write_config(regression_config(data={"scaling": scaling}))
+        self.succeed("train", self.config, ranks=2)
+        # Other rows than were trained on, and no targets beside them.
+        self.rows = self.write_h5("rows.h5", x=self.x[::-1][:77], other=np.zeros(3))
+
+    def forward(self, x):
+        """The model computed again in double from the file's weights."""
+        weights = harness.read_layers(self.path("run", "model.weights.h5"))
+        mean, deviation = self.x.astype("f8").mean(axis=0), self.x.astype("f8").std(axis=0)
+        x = (x.astype("f8") - mean) / deviation
+        hidden = np.tanh(x @ weights["dense/vars/0"] + weights["dense/vars/1"])
+        scaled = hidden @ weights["dense_1/vars/0"] + weights["dense_1/vars/1"]
+        low, high = self.y.min(axis=0), self.y.max(axis=0)
+        return hidden, scaled * (high - low) + low
+
+    def test_raw_units_in_and_out(self):
+        ours = self.predict("run", self.rows, "out.h5")
+        self.assertEqual(ours.shape, (77, 2))
+        _, wanted = self.forward(self.x[::-1][:77])
+        # Single precision of the scaled values, which span the targets' range.
+        span = np.ptp(self.y)
+        np.testing.assert_allclose(ours, wanted, rtol=0, atol=3e-6 * span)
+
+    def test_same_on_any_number_of_ranks(self):
+        wanted = self.predict("run", self.rows, "alone.h5")
+        for ranks in (1, 2, 3, 5, 8):
+            ours = self.predict("run", self.rows, f"out-{ranks}.h5", ranks=ranks)
+            np.testing.assert_array_equal(ours, wanted, err_msg=f"{ranks} ranks")
+
+    def test_one_row(self):
+        wanted = self.predict("run", self.rows, "all.h5")
+        one = self.write_h5("one.h5", x=self.x[::-1][:1])
+        for ranks in (0, 3):
+            ours = self.predict("run", one, f"out-{ranks}.h5", ranks=ranks)
+            self.assertEqual(ours.shape, (1, 2))
+            np.testing.assert_allclose(ours, wanted[:1], rtol=1e-6)
+
+    def test_rows_are_independent(self):
+        """Row i depends on input row i alone: not on the rows around it."""
+        order = np.random.default_rng(8).permutation(77)
+        mixed = self.write_h5("mixed.h5", x=self.x[::-1][:77][order])
+        wanted = self.predict("run", self.rows, "all.h5")
+        ours = self.predict("run", mixed, "mixed-out.h5", ranks=2)
+        np.testing.assert_allclose(ours, wanted[order], rtol=1e-6)
+
+    def test_from_run_checkpoint_and_configuration(self):
+        wanted = self.predict("run", self.rows, "run.h5")
+        weights = self.path("run", "model.weights.h5")
+        np.testing.assert_array_equal(self.predict(weights, self.rows, "file.h5"), wanted)
+        np.testing.assert_array_equal(self.predict(self.config, self.rows, "yaml.h5"), wanted)
+
+    def test_hash_attribute(self):
+        self.predict("run", self.rows, "out.h5")
+        end = harness.read_log(self.path("run"))[-1]
+        with h5py.File(self.path("out.h5")) as f:
+            values = [str(v) for v in f["predictions"].attrs.values()]
+            values += [str(v) for v in f.attrs.values()]
+        self.assertIn(end["weights_hash"], " ".join(values))
+
+    def test_inner_layer(self):
+        hidden, _ = self.forward(self.x[::-1][:77])
+        for ranks in (0, 2):
+            out = f"inner-{ranks}.h5"
+            ours = self.predict("run", self.rows, out, "--layer", "dense", ranks=ranks)
+            self.assertEqual(ours.shape, (77, 8))
+            np.testing.assert_allclose(ours, hidden, rtol=0, atol=2e-6)
+
+    def test_no_such_layer(self):
+        line = ["--in", self.rows, "--features", "x", "--out", "out.h5", "--layer", "dense_7"]
+        self.fail_with(2, ["dense_7", r"dense\b.*dense_1"], "predict", "run", *line)
+        self.assertFalse(os.path.exists(self.path("out.h5")))
+
+    def test_features_are_guessed_or_those_of_training(self):
+        self.succeed("predict", "run", "--in", self.rows, "--out", "guess.h5")
+        wanted = self.predict("run", self.rows, "named.h5")
+        np.testing.assert_array_equal(self.predictions("guess.h5"), wanted)
+
+    def test_missing_arguments(self):
+        self.fail_with(2, "--in", "predict", "run", "--out", "out.h5")
+        self.fail_with(2, "--out", "predict", "run", "--in", self.rows)
+        line = ["--in", "none.h5", "--out", "out.h5"]
+        for ranks in (0, 2):
+            self.fail_with(3, ["none.h5", "no such file"], "predict", "run", *line, ranks=ranks)
+
+
+class LogitsTest(PredictTest):
+    def setUp(self):
+        super().setUp()
+        self.x, y = class_rows(100)
+        self.rows = self.write_h5("data.h5", x=self.x, y=y)
+        self.config = self.write_config(class_config())
+        self.succeed("train", self.config)
+
+    def test_probabilities(self):
+        logits = self.predict("run", self.rows, "logits.h5").astype("f8")
+        wanted = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        for ranks in (0, 2):
+            ours = self.predict("run", self.rows, f"p-{ranks}.h5", "--probabilities", ranks=ranks)
+            np.testing.assert_allclose(ours, wanted, rtol=1e-5)
+
+    def test_sigmoid(self):
+        line = ["model.1.units=1", "loss=binary_crossentropy", "run.folder=binary"]
+        binary = self.write_h5("binary.h5", x=self.x, y=(self.x[:, 0] > 0).astype("u1"))
+        self.succeed("train", self.config, *line, f"data.train.file={binary}")
+        logits = self.predict("binary", self.rows, "logits.h5").astype("f8")
+        ours = self.predict("binary", self.rows, "p.h5", "--probabilities")
+        np.testing.assert_allclose(ours, 1 / (1 + np.exp(-logits)), rtol=1e-5)
+
+    def test_softmax_gives_probabilities_by_itself(self):
+        line = ["model.1.activation=softmax", "run.folder=softmax"]
+        self.succeed("train", self.config, *line)
+        plain = self.predict("softmax", self.rows, "plain.h5")
+        np.testing.assert_allclose(plain.sum(axis=1), 1, atol=1e-5)
+        # The link is in the model already, and not applied twice.
+        np.testing.assert_array_equal(
+            self.predict("softmax", self.rows, "p.h5", "--probabilities"), plain
+        )
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""Ranks change speed, never results: training to 1e-5 over 320 steps, the same number of ranks to
+the bit, evaluation and prediction to the bit on any number."""
+
+import re
+import unittest
+
+import h5py
+import numpy as np
+
+import harness
+from harness import class_config, class_rows, regression_config, regression_rows
+
+EPOCHS = 40  # of 8 steps: 250 rows in batches of 32, the last of 26
+
+
+class RanksTest(harness.ProgramTest):
+    def check_same_losses(self, config):
+        path = self.write_config(config)
+        line = ["train", path, "train.batch_size=32", f"train.epochs={EPOCHS}"]
+        histories = {}
+        for ranks in (0, 1, 2, 3, 4):
+            self.succeed(*line, f"run.folder=run-{ranks}", ranks=ranks)
+            self.assertEqual(harness.read_log(self.path(f"run-{ranks}"))[-1]["step"], 8 * EPOCHS)
+            histories[ranks] = harness.read_history(self.path(f"run-{ranks}"))
+        for ranks, history in histories.items():
+            for key in history:
+                if key.endswith("loss"):
+                    np.testing.assert_allclose(
+                        history[key], histories[0][key], rtol=1e-5, err_msg=f"{key}, {ranks} ranks"
+                    )
+                elif key.endswith("accuracy"):
+                    # A row whose two best classes are within rounding may count differently.
+                    np.testing.assert_allclose(
+                        history[key], histories[0][key], atol=1.5 / 250, err_msg=f"{key}, {ranks}"
+                    )
+        # A launcher with one rank is no different from none.
+        for key in histories[0]:
+            if key.endswith("loss"):
+                np.testing.assert_array_equal(histories[1][key], histories[0][key])
+
+    def test_regression_with_dropout(self):
+        x, y = regression_rows(250)
+        self.write_h5("data.h5", x=100 + 7 * x, y=0.01 * y)
+        layers = [
+            {"dense": {"units": 16, "activation": "tanh"}},
+            {"dropout": {"rate": 0.2}},
+            {"dense": {"units": 2}},
+        ]
+        data = {"scaling": {"features": "standardize", "targets": "standardize"}}
+        self.check_same_losses(regression_config(model=layers, data=data))
+
+    def test_classifier_with_random_validation(self):
+        x, y = class_rows(312)
+        self.write_h5("data.h5", x=x, y=y)
+        data = {"validation": {"fraction": 0.2, "rows": "random"}}
+        self.check_same_losses(class_config(data=data))
+
+    def test_same_bytes_twice(self):
+        x, y = regression_rows(250)
+        self.write_h5("data.h5", x=x, y=y)
+        path = self.write_config(regression_config())
+        for ranks in (0, 2, 3):
+            for folder in ("one", "two"):
+                line = ["train", path, "--overwrite", f"run.folder={folder}"]
+                self.succeed(*line, ranks=ranks)
+            logs = [harness.read_log(self.path(f))[-1] for f in ("one", "two")]
+            self.assertEqual(logs[0]["weights_hash"], logs[1]["weights_hash"])
+            files = [harness.checkpoints(self.path(f))[-1] for f in ("one", "two")]
+            self.compare_parameters(*files)
+
+    def compare_parameters(self, one, two):
+        with h5py.File(one) as a, h5py.File(two) as b:
+
+            def visit(name, item):
+                if isinstance(item, h5py.Dataset) and name.startswith(("layers", "optimizer")):
+                    self.assertEqual(item[()].tobytes(), b[name][()].tobytes(), name)
+
+            a.visititems(visit)
+
+    def test_seed_changes_everything(self):
+        x, y = regression_rows(250)
+        self.write_h5("data.h5", x=x, y=y)
+        path = self.write_config(regression_config())
+        hashes = set()
+        for seed in (1, 2):
+            self.succeed("train", path, f"train.seed={seed}", f"run.folder=run-{seed}")
+            hashes.add(harness.read_log(self.path(f"run-{seed}"))[-1]["weights_hash"])
+        self.assertEqual(len(hashes), 2)
+
+
+class EvaluationTest(harness.ProgramTest):
+    """One checkpoint on 1 to 8 ranks gives the same words and the same bits."""
+
+    RANKS = (0, 1, 2, 3, 4, 5, 6, 7, 8)
+
+    def check(self, config, rows):
+        path = self.write_config(config)
+        self.succeed("train", path, "train.epochs=2", ranks=2)
+        outputs = {}
+        for ranks in self.RANKS:
+            out = self.succeed("evaluate", "run", "--data", "test", ranks=ranks).out
+            # The line that says how many ranks there are is the only one that may differ.
+            lines = [line for line in out.splitlines() if not re.search(r"\branks?\b", line)]
+            outputs[ranks] = "\n".join(lines)
+            self.assertEqual(outputs[ranks], outputs[0], f"{ranks} ranks")
+        self.assertRegex(outputs[0], r"\bloss\b")
+        self.assertRegex(outputs[0], rf"\b{rows}\b|{rows:,}")
+        return outputs[0]
+
+    def test_classifier(self):
+        x, y = class_rows(1007)
+        self.write_h5("data.h5", x=x, y=y)
+        table = {"file": "data.h5", "features": "x", "targets": "y"}
+        out = self.check(class_config(data={"test": table}), 1007)
+        self.assertRegex(out, r"\baccuracy\b")
+
+    def test_regression_in_raw_units(self):
+        x, y = regression_rows(531)
+        self.write_h5("data.h5", x=x, y=1000 + 50 * y)
+        table = {"file": "data.h5", "features": "x", "targets": "y"}
+        scaling = {"features": "standardize", "targets": "standardize"}
+        out = self.check(regression_config(data={"test": table, "scaling": scaling}), 531)
+        for word in ("mae", "rmse", "r2"):
+            self.assertRegex(out, rf"\b{word}\b")
+
+    def test_sets(self):
+        """train and validation can be named; test is the default where there is one."""
+        x, y = class_rows(120)
+        self.write_h5("data.h5", x=x, y=y, xt=x[:30], yt=y[:30])
+        table = {"file": "data.h5", "features": "xt", "targets": "yt"}
+        config = self.write_config(class_config(data={"validation": 0.25, "test": table}))
+        self.succeed("train", config)
+        rows = {"train": 90, "validation": 30, "test": 30}
+        outs = {}
+        for name, count in rows.items():
+            outs[name] = self.succeed("evaluate", "run", "--data", name).out
+            self.assertRegex(outs[name], rf"\b{count}\b", name)
+        self.assertEqual(self.succeed("evaluate", "run").out, outs["test"])
+        # The loss of the validation set is the one that training wrote of the best epoch.
+        history = harness.read_history(self.path("run"))
+        loss = float(re.search(r"\bloss\W+([0-9.e+-]+)", outs["validation"])[1])
+        self.assertAlmostEqual(loss, min(history["val_loss"]), delta=5e-5)
+
+
+if __name__ == "__main__":
+    unittest.main()

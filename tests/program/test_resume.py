@@ -1,0 +1,203 @@
+#!/usr/bin/env python3
+"""Stopping and continuing: signals, time, a STOP file and SIGKILL, at the end and in the middle of
+an epoch. On as many ranks as before a run continues bit for bit."""
+
+import os
+import re
+import shutil
+import signal
+import time
+import unittest
+
+import numpy as np
+
+import harness
+from harness import regression_config, regression_rows
+
+ROWS, BATCH = 4000, 16
+TRAINING_ROWS = ROWS - ROWS // 10
+EPOCH_STEPS = TRAINING_ROWS // BATCH
+
+ENDLESS = "train.epochs=1000000"
+
+# Columns of time differ from run to run.
+TIMES = {"seconds", "step_us", "samples_per_s"}
+
+
+class ResumeTest(harness.ProgramTest):
+    def setUp(self):
+        super().setUp()
+        x, y = regression_rows(ROWS)
+        self.write_h5("data.h5", x=x, y=y)
+        config = regression_config(
+            model=[
+                {"dense": {"units": 16, "activation": "relu"}},
+                {"dropout": {"rate": 0.1}},
+                {"dense": {"units": 2}},
+            ],
+            data={"validation": 0.1},
+            train={"batch_size": BATCH},
+        )
+        self.config = self.write_config(config)
+
+    def end(self, run="run"):
+        event = harness.read_log(self.path(run))[-1]
+        self.assertEqual(event["event"], "end")
+        return event
+
+    def epochs_logged(self):
+        return sum(e["event"] == "epoch" for e in harness.read_log(self.path("run")))
+
+    def newest_step(self):
+        names = harness.checkpoints(self.path("run"))
+        return int(re.search(r"\d{8,}", os.path.basename(names[-1]))[0]) if names else 0
+
+    def begin(self, ranks, *line):
+        """An endless run that has finished an epoch at least."""
+        running = self.start("train", self.config, ENDLESS, *line, ranks=ranks)
+        running.until(lambda: self.epochs_logged() >= 1, "an epoch")
+        return running
+
+    def compare_with_uninterrupted(self, ranks, *line, exact=True, other=None):
+        """Continues `run` two epochs on, on `other` ranks, and does the same in one go."""
+        epochs = f"train.epochs={self.newest_step() // EPOCH_STEPS + 2}"
+        other = ranks if other is None else other
+        result = self.succeed("train", self.config, epochs, *line, ranks=other)
+        self.assertRegex(result.out.splitlines()[0], "(?i)resum")
+        self.succeed("train", self.config, epochs, *line, "run.folder=whole", ranks=ranks)
+        parts = harness.read_history(self.path("run"))
+        whole = harness.read_history(self.path("whole"))
+        self.assertEqual(set(parts), set(whole))
+        for key in set(whole) - TIMES:
+            if exact:
+                np.testing.assert_array_equal(parts[key], whole[key], err_msg=key)
+            else:
+                np.testing.assert_allclose(parts[key], whole[key], rtol=1e-4, err_msg=key)
+        if exact:
+            self.assertEqual(self.end("run")["weights_hash"], self.end("whole")["weights_hash"])
+        self.assertEqual(self.end("run")["step"], self.end("whole")["step"])
+        logged = [e["epoch"] for e in harness.read_log(self.path("run")) if e["event"] == "epoch"]
+        self.assertEqual(logged, list(range(1, len(whole["loss"]) + 1)))
+        return result
+
+    def check_stopped(self, running):
+        self.assertEqual(running.wait(), 75, running.text())
+        end = self.end()
+        self.assertEqual(end["reason"], "stopped")
+        self.assertEqual(self.newest_step(), end["step"])
+        self.assertEqual(harness.leftovers(self.folder), [])
+
+
+class SignalTest(ResumeTest):
+    def stop_by(self, number, ranks, rank):
+        running = self.begin(ranks)
+        running.signal_rank(rank, number)
+        self.check_stopped(running)
+        self.assertNotIn(harness.ERROR_LINE, running.text())
+        self.compare_with_uninterrupted(ranks)
+
+    def test_term_alone(self):
+        self.stop_by(signal.SIGTERM, 0, 0)
+
+    def test_int_to_the_first_of_two(self):
+        self.stop_by(signal.SIGINT, 2, 0)
+
+    def test_term_to_the_second_of_two(self):
+        self.stop_by(signal.SIGTERM, 2, 1)
+
+    def test_usr1_to_the_last_of_three(self):
+        self.stop_by(signal.SIGUSR1, 3, 2)
+
+    def test_term_to_the_launcher(self):
+        """As a scheduler does: mpirun passes it on to all."""
+        running = self.begin(2)
+        running.process.send_signal(signal.SIGUSR1)
+        self.check_stopped(running)
+        self.compare_with_uninterrupted(2)
+
+
+class StopTest(ResumeTest):
+    def test_stop_file(self):
+        running = self.begin(2)
+        self.write_text("run/STOP", "")
+        self.check_stopped(running)
+        self.assertFalse(os.path.exists(self.path("run", "STOP")))
+        self.compare_with_uninterrupted(2)
+
+    def test_stop_file_of_before(self):
+        """One that lies there at the start ends the new run too, as its writer wanted."""
+        running = self.begin(0)
+        self.write_text("run/STOP", "")
+        self.check_stopped(running)
+        self.compare_with_uninterrupted(0)
+
+    def test_max_time(self):
+        begun = time.monotonic()
+        result = self.run_program("train", self.config, ENDLESS, "train.max_time=2s", ranks=2)
+        self.assertGreaterEqual(time.monotonic() - begun, 2)
+        self.assertEqual(result.code, 75, str(result))
+        self.assertEqual(set(result.codes), {75}, str(result))
+        self.assertEqual(self.end()["reason"], "stopped")
+        self.compare_with_uninterrupted(2)
+
+    def test_several_stops_in_one_epoch(self):
+        """Every continuation stops again by time, most within an epoch."""
+        for _ in range(3):
+            result = self.run_program("train", self.config, ENDLESS, "train.max_time=1s")
+            self.assertEqual(result.code, 75, str(result))
+        self.compare_with_uninterrupted(0)
+
+
+class KillTest(ResumeTest):
+    def test_kill_after_some_epochs(self):
+        running = self.start("train", self.config, ENDLESS, ranks=2)
+        running.until(lambda: self.epochs_logged() >= 5, "five epochs")
+        running.until(lambda: self.newest_step() >= 5 * EPOCH_STEPS, "their checkpoint")
+        running.kill_ranks()
+        result = self.compare_with_uninterrupted(2)
+        self.assertIn(self.path("run"), result.out)
+
+    def test_kill_in_the_middle_of_an_epoch(self):
+        """Checkpoints every 37 steps: the newest one lies within an epoch."""
+        line = ["checkpoint.every_epochs=0", "checkpoint.every_steps=37"]
+        for ranks in (0, 2):
+            with self.subTest(ranks=ranks):
+                running = self.start("train", self.config, ENDLESS, *line, ranks=ranks)
+                running.until(lambda: self.newest_step() > EPOCH_STEPS, "a checkpoint")
+                running.kill_ranks()
+                self.assertNotEqual(self.newest_step() % EPOCH_STEPS, 0)
+                self.compare_with_uninterrupted(ranks, *line, "checkpoint.keep=1")
+                for name in ("run", "whole"):
+                    shutil.rmtree(self.path(name))
+
+    def test_dead_process_that_nobody_reaped(self):
+        """A zombie, as in containers whose first process does not wait: its lock is no lock."""
+        running = self.begin(0)
+        running.until(lambda: self.newest_step() > 0, "a checkpoint")
+        os.kill(running.process.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, running.process.pid, os.WEXITED | os.WNOWAIT)
+        self.compare_with_uninterrupted(0)
+
+    def test_ten_epochs_are_five_and_five(self):
+        self.succeed("train", self.config, "train.epochs=5", ranks=2)
+        self.succeed("train", self.config, "train.epochs=10", ranks=2)
+        self.succeed("train", self.config, "train.epochs=10", "run.folder=whole", ranks=2)
+        self.assertEqual(self.end("run")["weights_hash"], self.end("whole")["weights_hash"])
+
+
+class OtherRanksTest(ResumeTest):
+    def test_two_then_three_then_one(self):
+        running = self.begin(2)
+        running.signal_rank(0, signal.SIGTERM)
+        self.check_stopped(running)
+        self.compare_with_uninterrupted(2, exact=False, other=3)
+
+    def test_three_then_alone(self):
+        running = self.begin(3)
+        running.signal_rank(2, signal.SIGTERM)
+        self.check_stopped(running)
+        self.compare_with_uninterrupted(3, exact=False, other=0)
+
+
+if __name__ == "__main__":
+    unittest.main()
