@@ -114,8 +114,11 @@ static bool is_override(const lks_cli *cli, const char *argument) {
 static lks_status check_operands(const lks_cli *cli, lks_error *err) {
   lks_status st = LKS_OK;
   const lks_command *command = cli->command;
-  if (command == NULL || cli->flags.help || cli->flags.version) {
+  if (cli->flags.help || cli->flags.version) {
     goto cleanup;
+  }
+  if (command == NULL) {
+    FAIL(LKS_USAGE, "see lockstep --help", "no command is named");
   }
   if (cli->operand_count < command->least || cli->operand_count > command->most) {
     st = lks_fail(err, LKS_USAGE, NULL, "%s: %s", command->name,

@@ -142,7 +142,9 @@ static lks_status check_columns(data_state *state, const lks_data_request *reque
   }
   if (first >= 0) {
     TRY(check_given(request->feature_scaling, "feature", data->inputs, err));
-    TRY(check_given(request->target_scaling, "target", data->outputs, err));
+    if (!request->features_only) {
+      TRY(check_given(request->target_scaling, "target", data->outputs, err));
+    }
   }
 cleanup:
   return st;

@@ -34,10 +34,12 @@ typedef struct holder {
   unsigned long long started; /* clock ticks after the host's start */
 } holder;
 
-/* When a process began; 0 where that cannot be known (no /proc, no such process). */
-static unsigned long long start_time(long pid) {
+/* When a process began; 0 where that cannot be known (no /proc, no such process). *ended: it has
+ * ended, though nobody has asked for its exit code yet. */
+static unsigned long long start_time(long pid, bool *ended) {
   char path[64], text[1024];
   unsigned long long ticks = 0;
+  *ended = false;
   (void)snprintf(path, sizeof(path), "/proc/%ld/stat", pid);
   FILE *file = fopen(path, "re");
   if (file == NULL) {
@@ -49,6 +51,7 @@ static unsigned long long start_time(long pid) {
   /* The second field is the program's name in parentheses, which may hold anything; the start
    * time is the 22nd, so the 20th behind it. */
   const char *at = strrchr(text, ')');
+  *ended = at != NULL && (strncmp(at, ") Z", 3) == 0 || strncmp(at, ") X", 3) == 0);
   for (int field = 2; at != NULL && field < 22; ++field) {
     at = strchr(at + 1, ' ');
   }
@@ -61,7 +64,8 @@ static void this_process(holder *me) {
     (void)snprintf(me->host, sizeof(me->host), "localhost");
   }
   me->pid = (long)getpid();
-  me->started = start_time(me->pid);
+  bool ended = false;
+  me->started = start_time(me->pid, &ended);
 }
 
 /* False when the file holds no whole line of a holder. */
@@ -80,7 +84,11 @@ static bool lives(const holder *who) {
   if (kill((pid_t)who->pid, 0) != 0 && errno == ESRCH) {
     return false;
   }
-  const unsigned long long now = start_time(who->pid);
+  bool ended = false;
+  const unsigned long long now = start_time(who->pid, &ended);
+  if (ended) {
+    return false;
+  }
   return now == 0 || who->started == 0 || now == who->started; /* else the number was reused */
 }
 

@@ -182,6 +182,7 @@ lks_status lks_evaluate(lks_world *world, lks_settings *settings,
   st = choose_set(settings, request->data, &needs, &chosen, err);
   TRY(lks_agree(world, st, err));
   TRY(lks_stored_read(world, settings, request->checkpoint, &arena, &stored, err));
+  needs.inputs = stored.inputs;
   needs.features = stored.known ? &stored.features : NULL;
   needs.targets = stored.known ? &stored.targets : NULL;
   TRY(lks_run_open(&run, world, settings, &needs, err));

@@ -73,7 +73,7 @@ static lks_status open_output(output *out, const lks_predict_request *request,
   const int64_t chunk = (int64_t)(1 << 20) / (out->width * (int64_t)sizeof(float));
   out->aside = lks_aside_path(arena, request->out);
   TRY_ALLOC(out->aside);
-  TRY(lks_h5_create(out->aside, &out->file, err));
+  TRY(lks_h5_create_aside(out->aside, request->out, &out->file, err));
   TRY(lks_h5_create_rows(out->file, "predictions", LKS_H5_F32, 2, shape,
                          chunk < 1          ? 1
                          : chunk > shape[0] ? shape[0]
@@ -232,6 +232,7 @@ lks_status lks_predict(lks_world *world, lks_settings *settings, const lks_predi
   TRY(lks_stored_read(world, settings, request->checkpoint, &arena, &stored, err));
   const lks_run_needs needs = {.test = true,
                                .without_targets = true,
+                               .inputs = stored.inputs,
                                .features = stored.known ? &stored.features : NULL,
                                .targets = stored.known ? &stored.targets : NULL};
   TRY(lks_run_open(&run, world, settings, &needs, err));

@@ -26,12 +26,30 @@ cleanup:
   return st;
 }
 
+/* The same on all ranks, for all opened the same data. */
+static lks_status check_inputs(lks_run *run, const lks_run_needs *needs, lks_error *err) {
+  lks_status st = LKS_OK;
+  if (needs->inputs > 0 && needs->inputs != run->data->inputs) {
+    FAIL(LKS_DATA, "name the datasets that it was trained on (features, --features)",
+         "%s: the data has %lld feature columns, but the model was trained on %lld",
+         lks_table_source(run->data->test != NULL         ? run->data->test
+                          : run->data->validation != NULL ? run->data->validation
+                                                          : run->data->train)
+             ->name,
+         (long long)run->data->inputs, (long long)needs->inputs);
+  }
+cleanup:
+  return st;
+}
+
 lks_status lks_run_open(lks_run *run, lks_world *world, lks_settings *settings,
                         const lks_run_needs *needs, lks_error *err) {
   lks_status st = LKS_OK;
   *run = (lks_run){.world = world, .settings = settings};
   lks_world_phase(world, "data");
   TRY(open_data(run, needs, err));
+  st = check_inputs(run, needs, err);
+  TRY(lks_agree(world, st, err));
   lks_world_phase(world, "model");
   const int64_t targets = needs->without_targets ? 0 : run->data->outputs;
   st = lks_model_make(&settings->model, run->data->inputs, targets, &run->model, err);

@@ -1,6 +1,7 @@
 /* See stored.h. */
 #include "train/stored.h"
 
+#include <jansson.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -27,6 +28,18 @@ cleanup:
   return st;
 }
 
+/* Columns of the input layer in Keras' model_config; 0 where it does not say. */
+static int64_t input_columns(const char *model_config) {
+  json_int_t columns = 0;
+  json_t *root = model_config != NULL ? json_loads(model_config, 0, NULL) : NULL;
+  const json_t *layers = json_object_get(json_object_get(root, "config"), "layers");
+  const json_t *shape =
+      json_object_get(json_object_get(json_array_get(layers, 0), "config"), "batch_input_shape");
+  columns = json_integer_value(json_array_get(shape, 1));
+  json_decref(root);
+  return (int64_t)columns;
+}
+
 static lks_status look(const lks_settings *settings, bool of_run, lks_stored *stored,
                        lks_arena *arena, lks_error *err) {
   lks_status st = LKS_OK;
@@ -40,6 +53,7 @@ static lks_status look(const lks_settings *settings, bool of_run, lks_stored *st
   }
   TRY(lks_checkpoint_peek(stored->path, arena, &checkpoint, err));
   stored->known = checkpoint.config != NULL;
+  stored->inputs = input_columns(checkpoint.model_config);
   stored->features = checkpoint.features;
   stored->targets = checkpoint.targets;
   stored->weights_hash = checkpoint.weights_hash;
@@ -63,6 +77,7 @@ lks_status lks_stored_read(lks_world *world, const lks_settings *settings, const
   }
   TRY(lks_agree(world, st, err));
   TRY(lks_world_broadcast(world, &stored->known, sizeof stored->known, 0, err));
+  TRY(lks_world_broadcast(world, &stored->inputs, sizeof stored->inputs, 0, err));
   TRY(tell_scaling(world, &stored->features, arena, err));
   TRY(tell_scaling(world, &stored->targets, arena, err));
 cleanup:

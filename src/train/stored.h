@@ -11,6 +11,7 @@
 typedef struct lks_stored {
   const char *path; /* the checkpoint */
   bool known;
+  int64_t inputs; /* feature columns it was trained on; 0: not known */
   lks_scaling features, targets;
   uint64_t weights_hash; /* rank 0 */
 } lks_stored;

@@ -97,7 +97,10 @@ def read_text(path):
 
 
 def run(arguments, ranks=0, folder=".", env=None, timeout=None, restore_signals=True):
-    """Runs to the end. Kills the run and fails where it takes longer than timeout."""
+    """Runs to the end. Kills the run and fails where it takes longer than timeout.
+
+    All ranks have ended when mpirun hears of it, so it need not wait before it kills the rest.
+    """
     capture = tempfile.mkdtemp(prefix="capture-", dir=folder)
     wrapped = ["/bin/sh", "-c", RANK_SCRIPT, "rank", capture, *command(arguments, 0)]
     line = (mpirun(ranks) if ranks > 0 else []) + wrapped
@@ -105,7 +108,7 @@ def run(arguments, ranks=0, folder=".", env=None, timeout=None, restore_signals=
     process = subprocess.Popen(
         line,
         cwd=folder,
-        env=environment(env),
+        env=environment({"OMPI_MCA_odls_base_sigkill_timeout": "0", **(env or {})}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
