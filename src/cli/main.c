@@ -111,14 +111,12 @@ int main(int argc, char **argv) {
   lks_error_clear(&err);
   const lks_status parsed = lks_cli_parse(argc, argv, &cli, &err);
   const bool root = launcher_rank() == 0;
-  if (parsed == LKS_OK && (cli.flags.version || cli.flags.help || cli.command == NULL)) {
+  if (parsed == LKS_OK && (cli.flags.version || cli.flags.help)) {
     if (root && cli.flags.version) {
       lks_cli_version(cli.flags.verbose);
     } else if (root) {
       lks_cli_help(cli.command);
     }
-    code =
-        cli.command == NULL && !cli.flags.help && !cli.flags.version ? lks_exit_code(LKS_USAGE) : 0;
   } else if (parsed != LKS_OK && launcher_size() == 1) {
     print_error(&err);
     code = lks_exit_code(parsed);

@@ -52,6 +52,9 @@ static lks_status cut(const char *path, int64_t keep_step, lks_error *err) {
   while ((length = getline(&line, &capacity, file)) > 0) {
     if (belongs(line, (size_t)length, keep_step)) {
       lks_text_add_n(&kept, line, (size_t)length);
+      if (line[length - 1] != '\n') { /* killed between an object and its end of line */
+        lks_text_add_n(&kept, "\n", 1);
+      }
     }
   }
   if (kept.failed) {
