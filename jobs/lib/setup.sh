@@ -131,7 +131,7 @@ mpi_environment() {
   export OMPI_MCA_pml=ob1 OMPI_MCA_btl=self,vader
   # Containers forbid one process to read another's memory.
   export OMPI_MCA_btl_vader_single_copy_mechanism=none
-  export HWLOC_HIDE_ERRORS=1
+  export HWLOC_HIDE_ERRORS=2
   if [ "$(id -u)" -eq 0 ]; then
     export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
   fi
