@@ -151,6 +151,11 @@ static const lks_op *get(const play *p, size_t at, int64_t width) {
   return owner == GATHERED ? NULL : &p->program->ops[owner - FIRST_OP];
 }
 
+/* What an operation reads while it writes elsewhere is apart from what it writes. */
+static void assert_apart(const play *p, size_t a, int64_t a_width, size_t b, int64_t b_width) {
+  assert_true(a + floats_of(p, a_width) <= b || b + floats_of(p, b_width) <= a);
+}
+
 static bool goes_forward(const lks_op *op) {
   return op == NULL || op->kind == LKS_OP_DENSE_FORWARD || op->kind == LKS_OP_ACTIVATION_FORWARD ||
          op->kind == LKS_OP_DROPOUT_FORWARD;
@@ -159,7 +164,8 @@ static bool goes_forward(const lks_op *op) {
 static void play_forward(play *p, const lks_op *op, int self) {
   assert_true(goes_forward(get(p, op->in, op->inputs)));
   if (op->kind == LKS_OP_DENSE_FORWARD) {
-    assert_true(op->out != op->in);
+    assert_apart(p, op->in, op->inputs, op->out, op->outputs);
+    assert_apart(p, op->in, op->inputs, op->aux, op->outputs);
     put(p, op->aux, op->outputs, self);
   }
   put(p, op->out, op->outputs, self);
@@ -215,7 +221,9 @@ static void play_backward(play *p, const lks_op *op, int self) {
     assert_true(made->rate == op->rate);
   }
   play_derivative(p, op, product ? op->inputs : op->outputs);
-  assert_true(!product || op->out != op->in);
+  if (product) {
+    assert_apart(p, op->in, op->outputs, op->out, op->inputs);
+  }
   put(p, op->out, product ? op->inputs : op->outputs, self);
   p->latest = op->out;
 }
