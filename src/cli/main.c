@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "world/stop.h"
 #include "world/watchdog.h"
 
 /* A number that the launcher tells before MPI runs; fallback where it tells none. */
@@ -100,6 +101,7 @@ cleanup:
     print_error(err);
   }
   lks_settings_free(&cli->settings);
+  lks_stop_ignore();
   lks_world_close(&cli->world);
   return lks_exit_code(st);
 }

@@ -52,6 +52,12 @@ const char *lks_stop_signal(void) {
   }
 }
 
+void lks_stop_ignore(void) {
+  for (size_t i = 0; i < sizeof caught / sizeof *caught; ++i) {
+    (void)signal(caught[i], SIG_IGN);
+  }
+}
+
 void lks_stop_release(void) {
   for (size_t i = 0; i < sizeof caught / sizeof *caught; ++i) {
     (void)signal(caught[i], SIG_DFL);

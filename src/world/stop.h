@@ -16,6 +16,10 @@ lks_status lks_stop_catch(lks_error *err) LKS_MUST_USE;
 /* Name of the signal that asked ("SIGTERM"), NULL: none has. */
 const char *lks_stop_signal(void);
 
+/* Ignores them from now on: the process is ending by itself. mpirun sends TERM to the others as
+ * soon as one rank has ended with a code other than 0, and each should end with its own. */
+void lks_stop_ignore(void);
+
 /* Gives the signals their default meaning again and forgets what came. */
 void lks_stop_release(void);
 

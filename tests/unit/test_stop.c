@@ -56,6 +56,21 @@ static void term_twice(void) {
   (void)raise(SIGTERM);
 }
 
+static void ignore_then_term(void) {
+  if (lks_stop_catch(&err) == LKS_OK) {
+    lks_stop_ignore();
+    (void)raise(SIGTERM);
+    (void)raise(SIGINT);
+    (void)raise(SIGUSR1);
+  }
+}
+
+static void test_ignore(void **state) {
+  (void)state;
+  const int how = end_of_child(ignore_then_term);
+  assert_true(WIFEXITED(how) && WEXITSTATUS(how) == 33);
+}
+
 static void test_release(void **state) {
   (void)state;
   const int how = end_of_child(release_then_term);
@@ -71,6 +86,7 @@ static void test_second_signal_ends(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_signals),
+      cmocka_unit_test(test_ignore),
       cmocka_unit_test(test_release),
       cmocka_unit_test(test_second_signal_ends),
   };
