@@ -108,10 +108,19 @@ cleanup:
   return st;
 }
 
-static const lks_activation *last_activation(const lks_model *model) {
-  const lks_layer *last = &model->layers[model->layer_count - 1];
-  return last->row->activation != NULL ? lks_activation_if_any(last->row->activation(last->options))
-                                       : NULL;
+/* The activation that shapes the outputs: that of the last layer which has parameters or bends, for
+ * dropout and a linear activation leave what comes before. NULL: linear. */
+static const lks_activation *last_activation(const lks_model *model, int *layer) {
+  const lks_activation *found = NULL;
+  int i = model->layer_count;
+  do {
+    --i;
+    const lks_layer *l = &model->layers[i];
+    found =
+        l->row->activation != NULL ? lks_activation_if_any(l->row->activation(l->options)) : NULL;
+  } while (found == NULL && model->layers[i].parameter_count == 0 && i > 0);
+  *layer = i;
+  return found;
 }
 
 /* How the loss and the last layer are linked: fused, logits, or not at all. */
@@ -121,7 +130,8 @@ static lks_status link_loss(lks_model *model, lks_error *err) {
                                              [LKS_LINK_SIGMOID] = LKS_ACT_SIGMOID,
                                              [LKS_LINK_SOFTMAX] = LKS_ACT_SOFTMAX};
   const lks_loss_row *loss = model->loss;
-  const lks_activation *last = last_activation(model);
+  int layer = 0;
+  const lks_activation *last = last_activation(model, &layer);
   model->link = loss->link;
   model->logits = loss->link != LKS_LINK_NONE && last == NULL;
   if (loss->link != LKS_LINK_NONE && last != NULL &&
@@ -130,6 +140,11 @@ static lks_status link_loss(lks_model *model, lks_error *err) {
          loss->link == LKS_LINK_SIGMOID ? "end the model in sigmoid, or in linear (logits)"
                                         : "end the model in softmax, or in linear (logits)",
          "model: %s does not follow a last layer with %s", loss->kind.name, last->kind->name);
+  }
+  if (loss->link != LKS_LINK_NONE && last != NULL && layer != model->layer_count - 1) {
+    FAIL(LKS_CONFIG, "make it the last layer",
+         "model: %s in layer %d is followed by a layer, but %s must be fused with it",
+         last->kind->name, layer, loss->kind.name);
   }
   if (loss->link == LKS_LINK_SOFTMAX && model->outputs < 2) {
     FAIL(LKS_CONFIG, "give the last layer one unit a class, or use binary_crossentropy",

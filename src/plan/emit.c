@@ -118,9 +118,8 @@ static void activation_forward(lks_emitter *emitter, int layer) {
 }
 
 static void activation_backward(lks_emitter *emitter, int layer, bool lowest) {
-  if (!lowest) {
-    emit_derivative(emitter, layer, emitter->places[layer].out, emitter->inputs[layer]);
-  }
+  (void)lowest; /* the lowest has parameters */
+  emit_derivative(emitter, layer, emitter->places[layer].out, emitter->inputs[layer]);
 }
 
 /* ---- dropout */
@@ -146,7 +145,8 @@ static void dropout_forward(lks_emitter *emitter, int layer) {
 }
 
 static void dropout_backward(lks_emitter *emitter, int layer, bool lowest) {
-  if (lowest || !drops(emitter, layer)) {
+  (void)lowest; /* the lowest has parameters */
+  if (!drops(emitter, layer)) {
     return;
   }
   lks_op *op = append(emitter, LKS_OP_DROPOUT_BACKWARD, layer);

@@ -7,17 +7,18 @@
 #include <time.h>
 
 static volatile sig_atomic_t stop_signal;
-static volatile sig_atomic_t stop_second; /* of the monotonic clock, when the first one came */
+static volatile sig_atomic_t stop_time; /* tenths of a second, when the first one came */
 
 static const int caught[] = {SIGTERM, SIGINT, SIGUSR1};
 
 static void note(int number) {
   struct timespec now;
   (void)clock_gettime(CLOCK_MONOTONIC, &now);
+  const sig_atomic_t tenths = (sig_atomic_t)(now.tv_sec * 10 + now.tv_nsec / 100000000L);
   if (stop_signal == 0) {
-    stop_second = (sig_atomic_t)now.tv_sec;
+    stop_time = tenths;
     stop_signal = number;
-  } else if ((sig_atomic_t)now.tv_sec - stop_second > 1) { /* launchers repeat themselves */
+  } else if (tenths - stop_time >= 10) { /* launchers repeat themselves */
     (void)signal(number, SIG_DFL);
     (void)raise(number);
   }

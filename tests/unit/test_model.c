@@ -210,6 +210,24 @@ static void test_link_by_layer(void **state) {
   recipe_free(&made);
 }
 
+/* Layers that leave the outputs as they are do not hide what comes before them. */
+static void test_link_below_the_last_layer(void **state) {
+  (void)state;
+  recipe made;
+  recipe_make(&made, 2, 3,
+              "model: [dense: {units: 3}, dropout: {rate: 0.1}]\nloss: categorical_crossentropy");
+  assert_true(made.model->logits);
+  recipe_free(&made);
+  RECIPE_FAILS(2, 0,
+               "model: [dense: {units: 3, activation: softmax}, dropout: {rate: 0.1}]\n"
+               "loss: categorical_crossentropy",
+               LKS_CONFIG, "softmax in layer 0 is followed by a layer", "fused");
+  RECIPE_FAILS(2, 0,
+               "model: [dense: {units: 3, activation: sigmoid}, activation: {activation: linear}]\n"
+               "loss: binary_crossentropy",
+               LKS_CONFIG, "sigmoid in layer 0 is followed by a layer");
+}
+
 /* ---- metrics */
 
 static void check_metric(const char *loss, int units, const char *metric, lks_metric_id id) {
@@ -310,6 +328,7 @@ int main(void) {
       cmocka_unit_test(test_initialise_pads_with_zeros),
       cmocka_unit_test(test_links),
       cmocka_unit_test(test_link_by_layer),
+      cmocka_unit_test(test_link_below_the_last_layer),
       cmocka_unit_test(test_metrics),
       cmocka_unit_test(test_metric_refusals),
       cmocka_unit_test(test_target_refusals),

@@ -47,7 +47,7 @@ static void release_then_term(void) {
 }
 
 static void term_twice(void) {
-  struct timespec left = {3, 0}; /* whole seconds are compared, so more than two */
+  struct timespec left = {1, 200000000L}; /* a second later, and tenths are compared */
   if (lks_stop_catch(&err) != LKS_OK || raise(SIGTERM) != 0) {
     return;
   }
