@@ -225,6 +225,11 @@ static void close_trainer(lks_trainer *trainer, bool began) {
   lks_stop_release();
   lks_writer_close(&trainer->writer);
   lks_journal_close(&trainer->journal);
+  if (trainer->made_folder && !began) { /* leave nothing of a run that never was */
+    char path[4200];
+    (void)snprintf(path, sizeof path, "%s/.lock", trainer->settings->run.folder);
+    (void)unlink(path);
+  }
   lks_run_lock_release(&trainer->lock);
   if (trainer->made_folder && !began) {
     (void)rmdir(trainer->settings->run.folder); /* only if nothing is in it */

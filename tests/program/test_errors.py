@@ -39,6 +39,7 @@ class DataErrorTest(ErrorTest):
 
     def refuse(self, words, config):
         self.fail_everywhere(3, words, "train", self.write_config(config))
+        self.assertFalse(os.path.exists(self.path("run")), "a folder of a run that never was")
 
     def test_no_file(self):
         self.refuse(["data.h5", "no such file"], regression_config())
