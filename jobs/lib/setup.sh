@@ -122,9 +122,39 @@ install_needs() {
   fi
 }
 
+# ---- the loopback interface: Open MPI's parts talk over it, and do not start without one. A machine
+# or namespace without any network may have it down.
+
+loopback_is_up() {
+  local words
+  words=$( (: 3<>/dev/tcp/127.0.0.1/9) 2>&1) || true # refused: it is up, and nobody listens
+  case $words in *unreachable*) return 1 ;; esac
+}
+
+# SIOCSIFFLAGS with IFF_UP | IFF_LOOPBACK | IFF_RUNNING, where there is no `ip`.
+raise_loopback() {
+  if has ip >/dev/null; then
+    "${as_root[@]}" ip link set lo up
+  else
+    "${as_root[@]}" perl -e 'socket(S, 2, 2, 0) or die $!;
+      my $request = pack("a16 s x22", "lo", 0x49); ioctl(S, 0x8914, $request) or die $!;'
+  fi
+}
+
+need_loopback() {
+  if loopback_is_up; then
+    return 0
+  fi
+  if find_root; then
+    quietly "Bringing the loopback interface up: Open MPI does not start without one" raise_loopback
+  fi
+  loopback_is_up || fail "no network at all, and Open MPI needs a loopback: ip link set lo up"
+}
+
 # ---- mpirun on one machine, a container or a virtual one as well. By environment, which versions
 # of Open MPI (4: OMPI, 5: PRTE) and other MPIs ignore where they do not know it.
 mpi_environment() {
+  need_loopback
   export OMPI_MCA_rmaps_base_oversubscribe=1 PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
   export OMPI_MCA_hwloc_base_binding_policy=none PRTE_MCA_hwloc_default_binding_policy=none
   # Shared memory only: no search for networks, and no warnings about those that are not there.
