@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Shared by jobs/quickstart and tests/run: what Lockstep needs, installing it, quiet steps and the
 # environment for mpirun on one machine. Sourced; `root` is the repository's folder and `log` the
 # file that the steps write to.
@@ -122,7 +123,7 @@ install_needs() {
   fi
 }
 
-# ---- the loopback interface: Open MPI's parts talk over it, and do not start without one. A machine
+# ---- the loopback interface: Open MPI's parts talk over it, its compiler wrapper too, and do not start without one. A machine
 # or namespace without any network may have it down.
 
 loopback_is_up() {
@@ -154,7 +155,6 @@ need_loopback() {
 # ---- mpirun on one machine, a container or a virtual one as well. By environment, which versions
 # of Open MPI (4: OMPI, 5: PRTE) and other MPIs ignore where they do not know it.
 mpi_environment() {
-  need_loopback
   export OMPI_MCA_rmaps_base_oversubscribe=1 PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
   export OMPI_MCA_hwloc_base_binding_policy=none PRTE_MCA_hwloc_default_binding_policy=none
   # Shared memory only: no search for networks, and no warnings about those that are not there.

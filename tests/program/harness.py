@@ -201,7 +201,8 @@ class Running:
         os.kill(self.rank_pids()[rank], number)
 
     def kill_ranks(self):
-        """SIGKILL to every rank at once, as a power cut would; mpirun then ends by itself."""
+        """SIGKILL to every rank at once, as a power cut would, and to mpirun where that hangs: Open
+        MPI 4.1 can, when ranks die while they first connect to it."""
         pids = self.rank_pids()
         assert len(pids) == self.ranks, f"ranks under way: {pids} of {self.ranks}"
         for pid in pids.values():
@@ -209,7 +210,11 @@ class Running:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
-        self.wait()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            kill_all(self.process.pid)
+            self.process.wait()
 
     def text(self):
         self.output.seek(0)
