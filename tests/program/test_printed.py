@@ -1,0 +1,64 @@
+#!/usr/bin/env python3
+"""What the program prints of itself: completion, man page, reference, the progress bar."""
+
+import re
+import subprocess
+import unittest
+
+import harness
+from harness import regression_config, regression_rows
+
+COMMANDS = ("train", "evaluate", "predict", "check", "convert", "inspect", "options")
+
+
+class PrintedTest(harness.ProgramTest):
+    def complete(self, *words):
+        """What bash offers for the last of these words."""
+        script = self.write_text("completion.sh", self.succeed("completion").out)
+        line = " ".join(f"'{word}'" for word in ("lockstep", *words))
+        done = subprocess.run(
+            ["bash", "-c", f". {script}; COMP_WORDS=({line}); COMP_CWORD={len(words)}; "
+             "compopt() { :; }; _lockstep; printf '%s\\n' \"${COMPREPLY[@]}\""],
+            cwd=self.path(), capture_output=True, text=True, timeout=30,
+        )
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        return set(done.stdout.split())
+
+    def test_completion(self):
+        self.assertLessEqual(set(COMMANDS), self.complete(""))
+        self.assertEqual(self.complete("tra"), {"train"})
+        self.assertEqual(self.complete("train", "--dry"), {"--dry-run"})
+        self.assertEqual(self.complete("train", "train.ep"), {"train.epochs="})
+        self.assertEqual(self.complete("train", "optimizer.nest"), {"optimizer.nesterov="})
+        self.assertEqual(self.complete("predict", "--prob"), {"--probabilities"})
+
+    def test_man(self):
+        page = self.succeed("man").out
+        self.assertTrue(page.startswith(".TH LOCKSTEP 1"))
+        for command in COMMANDS:
+            self.assertRegex(page, rf"(?m)^\.SS lockstep {command}\b")
+        for section in ("NAME", "SYNOPSIS", "COMMANDS", "CONFIGURATION", "EXIT STATUS"):
+            self.assertRegex(page, rf"(?m)^\.SH {section}$")
+        self.assertRegex(page, r"(?m)^\.TP\n\.B 75$")
+        for line in page.splitlines():  # a line of text that began with a dot would vanish
+            self.assertFalse(re.match(r"\.(?!TH|SH|SS|TP|B|nf|fi)", line), line)
+
+    def test_reference(self):
+        for arguments in ((), ("--markdown",)):
+            page = self.succeed("options", *arguments).out
+            for key in ("batch_size", "every_seconds", "memory_per_node", "negative_slope"):
+                self.assertIn(key, page)
+
+    def test_bar(self):
+        x, y = regression_rows(64)
+        self.write_h5("data.h5", x=x, y=y)
+        config = self.write_config(regression_config(metrics=["mae"], train={"epochs": 2}))
+        out = self.succeed("train", config, "run.progress=bar").out  # read as text: \\r is \\n
+        self.assertRegex(out, r"\nEpoch 1/2 \d+/\d+ \[=*\.*\] .*/step - mae: \S+ - loss: ")
+        self.assertRegex(out, r"\nEpoch 2/2 - (\d+)/\1 - .* - mae: .* - loss: ")
+        quiet = self.succeed("train", config, "run.progress=none", "run.folder=quiet").out
+        self.assertNotIn("Epoch", quiet)
+
+
+if __name__ == "__main__":
+    unittest.main()
