@@ -53,7 +53,8 @@ class PrintedTest(harness.ProgramTest):
         x, y = regression_rows(64)
         self.write_h5("data.h5", x=x, y=y)
         config = self.write_config(regression_config(metrics=["mae"], train={"epochs": 2}))
-        out = self.succeed("train", config, "run.progress=bar").out  # read as text: \\r is \\n
+        out = self.succeed("train", config, "run.progress=bar").out
+        # The harness reads text: a carriage return has become a line.
         self.assertRegex(out, r"\nEpoch 1/2 \d+/\d+ \[=*\.*\] .*/step - mae: \S+ - loss: ")
         self.assertRegex(out, r"\nEpoch 2/2 - (\d+)/\1 - .* - mae: .* - loss: ")
         quiet = self.succeed("train", config, "run.progress=none", "run.folder=quiet").out

@@ -199,5 +199,28 @@ class OtherRanksTest(ResumeTest):
         self.compare_with_uninterrupted(3, exact=False, other=0)
 
 
+class EndOfEpochTest(harness.ProgramTest):
+    def test_stopped_after_the_last_step(self):
+        """With one step an epoch every stop comes after the last one, before validation."""
+        x, y = regression_rows(40)
+        self.write_h5("data.h5", x=x, y=y)
+        config = self.write_config(
+            regression_config(data={"validation": 0.2}, train={"batch_size": 32, "epochs": 60})
+        )
+        self.succeed("train", config, "run.folder=whole", ranks=2)
+        code, runs = 75, 0
+        while code == 75 and runs < 100:
+            code = self.run_program("train", config, "train.max_time=0.05", ranks=2).code
+            runs += 1
+        self.assertEqual(code, 0)
+        self.assertGreater(runs, 1)
+        hashes = [harness.read_log(self.path(run))[-1]["weights_hash"] for run in ("run", "whole")]
+        self.assertEqual(hashes[0], hashes[1])
+        np.testing.assert_array_equal(
+            harness.read_history(self.path("run"))["val_loss"],
+            harness.read_history(self.path("whole"))["val_loss"],
+        )
+
+
 if __name__ == "__main__":
     unittest.main()
