@@ -1,8 +1,10 @@
 /* What a run keeps: checkpoints through the writer, history and log, the final weights. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "train/trainer.h"
 
@@ -57,32 +59,52 @@ lks_status lks_trainer_settle(lks_trainer *trainer, lks_error *err) {
   return lks_agree(trainer->world, st, err);
 }
 
-/* Copies a file by way of one aside. */
+/* Copies a file by way of one aside, part by part. */
 static lks_status copy_file(const char *from, const char *to, lks_error *err) {
-  lks_status st = LKS_OK;
-  lks_text text = {0};
-  char *part = NULL;
-  FILE *file = fopen(from, "rb");
-  if (file == NULL) {
-    FAIL(LKS_STORAGE, NULL, "%s: cannot read", from);
-  }
   enum { PART = 1 << 20 };
-  part = malloc(PART);
+  lks_status st = LKS_OK;
+  lks_arena arena = {0};
+  FILE *in = NULL, *out = NULL;
+  char *part = malloc(PART);
+  const char *aside = lks_aside_path(&arena, to);
   TRY_ALLOC(part);
+  TRY_ALLOC(aside);
+  in = fopen(from, "rb");
+  if (in == NULL) {
+    FAIL(LKS_STORAGE, "check the folder's permissions", "%s: cannot read: %s", from,
+         strerror(errno));
+  }
+  out = fopen(aside, "wb");
+  if (out == NULL) {
+    TRY(lks_fail_write(err, to, errno));
+  }
   size_t length = 0;
-  while ((length = fread(part, 1, PART, file)) > 0) {
-    lks_text_add_n(&text, part, length);
+  while ((length = fread(part, 1, PART, in)) > 0) {
+    if (fwrite(part, 1, length, out) != length) {
+      TRY(lks_fail_write(err, to, errno));
+    }
   }
-  if (ferror(file) || text.failed) {
-    FAIL(LKS_STORAGE, NULL, "%s: cannot read", from);
+  if (ferror(in)) {
+    FAIL(LKS_STORAGE, "check the disk", "%s: cannot read: %s", from, strerror(errno));
   }
-  TRY(lks_file_write_text(to, text.data, text.length, err));
+  const int closed = fclose(out);
+  out = NULL;
+  if (closed != 0) {
+    TRY(lks_fail_write(err, to, errno));
+  }
+  TRY(lks_file_publish(aside, to, err));
 cleanup:
-  if (file != NULL) {
-    (void)fclose(file);
+  if (out != NULL) {
+    (void)fclose(out);
+  }
+  if (in != NULL) {
+    (void)fclose(in);
+  }
+  if (st != LKS_OK && aside != NULL) {
+    (void)unlink(aside);
   }
   free(part);
-  lks_text_free(&text);
+  lks_arena_free(&arena);
   return st;
 }
 
