@@ -123,8 +123,8 @@ install_needs() {
   fi
 }
 
-# ---- the loopback interface: Open MPI's parts talk over it, its compiler wrapper too, and do not start without one. A machine
-# or namespace without any network may have it down.
+# ---- the loopback interface: Open MPI's parts talk over it and do not start without one, its
+# compiler wrapper included. A machine or namespace without any network may have it down.
 
 loopback_is_up() {
   local words

@@ -21,8 +21,8 @@ typedef struct lks_run {
 /* Which sets are needed, and the scaling to use instead of fitting one. */
 typedef struct lks_run_needs {
   bool train, validation, test;
-  bool without_targets;                  /* prediction: the test table's features alone */
-  int64_t inputs; /* feature columns that the checkpoint was trained on; 0: any */
+  bool without_targets; /* prediction: the test table's features alone */
+  int64_t inputs;       /* feature columns that the checkpoint was trained on; 0: any */
   const lks_scaling *features, *targets; /* of a checkpoint; NULL: fit on the training rows */
 } lks_run_needs;
 

@@ -225,13 +225,15 @@ static void close_trainer(lks_trainer *trainer, bool began) {
   lks_stop_release();
   lks_writer_close(&trainer->writer);
   lks_journal_close(&trainer->journal);
-  if (trainer->made_folder && !began) { /* leave nothing of a run that never was */
+  /* Leave nothing of a run that never was; without the lock the folder is another run's. */
+  const bool undo = trainer->made_folder && !began && trainer->lock != NULL;
+  if (undo) {
     char path[4200];
     (void)snprintf(path, sizeof path, "%s/.lock", trainer->settings->run.folder);
     (void)unlink(path);
   }
   lks_run_lock_release(&trainer->lock);
-  if (trainer->made_folder && !began) {
+  if (undo) {
     (void)rmdir(trainer->settings->run.folder); /* only if nothing is in it */
   }
   lks_history_free(&trainer->history);
