@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "lockstep/handles.h"
 #include "lockstep/status.h"
 
 #ifdef __cplusplus
@@ -24,9 +25,6 @@ extern "C" {
 #define LKS_MUST_USE
 #endif
 #endif
-
-typedef struct lks_world lks_world;
-typedef struct lks_settings lks_settings;
 
 /* "0.1.0". Static storage. Not collective. */
 const char *lks_version(void);

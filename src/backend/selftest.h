@@ -5,6 +5,7 @@
 #define LKS_BACKEND_SELFTEST_H
 
 #include "backend/backend.h"
+#include "world/world.h"
 
 typedef struct lks_selftest_report {
   int cases, failed;

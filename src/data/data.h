@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "data/feed.h"
 #include "data/options.h"
 #include "world/world.h"
 
@@ -103,18 +104,6 @@ const lks_source_info *lks_table_source(const lks_table *table);
 bool lks_table_streamed(const lks_table *table); /* not resident: streamed, or read on demand */
 
 /* ---- feeding a step */
-
-/* Where a rank's rows of one block lie. Valid until the next call on the same table. Host memory
- * (the node's window). Row k of the block is features + index[k] * inputs, or, with index NULL,
- * features + k * inputs. `row_ids` are positions in the training set (0 <= id < rows): the key of
- * dropout masks. */
-typedef struct lks_feed {
-  const float *features;
-  const float *targets;   /* NULL where the table has none */
-  const int64_t *index;   /* [count] or NULL */
-  const int64_t *row_ids; /* [count] or NULL */
-  int64_t count;
-} lks_feed;
 
 /* Begins an epoch (from 0) of the training table at a position (rows already used). A streamed
  * table begins to read the window it needs. Collective over the node. */

@@ -69,6 +69,12 @@ lks_status lks_run_open_backend(lks_run *run, lks_error *err) {
   TRY(lks_agree(run->world, st, err));
   TRY(lks_world_place_threads(run->world, (int)settings->device.threads, err));
   const lks_backend_request request = {.world = run->world,
+                                       .rank = run->world->rank,
+                                       .size = run->world->size,
+                                       .local_rank = run->world->local_rank,
+                                       .local_size = run->world->local_size,
+                                       .host = run->world->host,
+                                       .ordinal = -1,
                                        .plan = run->plan,
                                        .seed = (uint64_t)settings->train.seed,
                                        .timeout = settings->run.timeout};

@@ -11,6 +11,7 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/exchange.h"
+#include "world/world.h"
 
 /* Hot loops are compiled for several levels of x86-64 and chosen at load time: one binary serves
  * old and new nodes, and -ffp-contract=off keeps their bits the same. Sanitizers and other
