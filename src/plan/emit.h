@@ -5,18 +5,18 @@
 #include "plan/plan.h"
 
 /* Where a layer's tensors lie, as offsets into the work arena. */
-typedef struct lks_places {
+typedef struct lks_layer_places {
   size_t out;  /* f(z), or the dropped-out inputs */
   size_t z;    /* pre-activation, where the derivative needs it; else = out */
   size_t mask; /* dropout: a byte a unit, in floats' space */
-} lks_places;
+} lks_layer_places;
 
 typedef enum lks_mode { LKS_MODE_TRAIN, LKS_MODE_EVALUATE, LKS_MODE_PREDICT } lks_mode;
 
 /* A program under construction. */
 typedef struct lks_emitter {
   lks_plan *plan;
-  const lks_places *places; /* [layer_count] */
+  const lks_layer_places *places; /* [layer_count] */
   lks_mode mode;
   lks_program *program; /* room for every operation of the model */
   size_t current;       /* forward: where the rows are now */

@@ -47,7 +47,8 @@ static void count_row(lks_plan *plan, int64_t widest) {
   }
 }
 
-static void place_tensors(lks_plan *plan, int64_t widest, lks_places *places, size_t gradient[2]) {
+static void place_tensors(lks_plan *plan, int64_t widest, lks_layer_places *places,
+                          size_t gradient[2]) {
   const lks_model *model = plan->model;
   plan->input = take(plan, model->inputs);
   plan->targets = take(plan, plan->target_columns);
@@ -138,7 +139,7 @@ lks_status lks_plan_make(const lks_model *model, int64_t batch_size, int ranks, 
   plan->buffer_rows =
       plan->block_rows > LKS_EVALUATION_ROWS ? plan->block_rows : LKS_EVALUATION_ROWS;
   lks_emitter emitter = {.plan = plan, .fused = model->link != LKS_LINK_NONE && !model->logits};
-  lks_places *places = lks_arena_alloc(&plan->arena, layers * sizeof *places);
+  lks_layer_places *places = lks_arena_alloc(&plan->arena, layers * sizeof *places);
   emitter.inputs = lks_arena_alloc(&plan->arena, layers * sizeof(size_t));
   plan->taps = lks_arena_alloc(&plan->arena, layers * sizeof *plan->taps);
   TRY_ALLOC(places);
