@@ -146,6 +146,7 @@ lks_status lks_plan_make(const lks_model *model, int64_t batch_size, int ranks, 
   TRY_ALLOC(emitter.inputs);
   TRY_ALLOC(plan->taps);
   place_tensors(plan, widest, places, emitter.gradient);
+  plan->work_floats += LKS_TENSOR_ALIGN; /* vectors may reach past the last tensor */
   emitter.places = places;
   TRY(emit_program(&emitter, LKS_MODE_TRAIN, &plan->train, err));
   TRY(emit_program(&emitter, LKS_MODE_EVALUATE, &plan->evaluate, err));

@@ -1,14 +1,21 @@
-/* Dense layers: CBLAS products, then bias and activation in one pass while the product is still in
- * the cache. */
-#include <cblas.h>
-
+/* Dense layers: products, then bias and activation in one pass while the product is still in the
+ * cache. */
 #include "backend/cpu/cpu.h"
+#include "backend/cpu/product.h"
 
 void lks_dense_forward_cpu(const lks_op *op, int64_t rows, float *work, const float *parameters) {
-  const int n = (int)rows, in = (int)op->inputs, out = (int)op->outputs;
   float *z = work + op->aux;
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, out, in, 1.0f, work + op->in, in,
-              parameters + op->weights, out, 0.0f, z, out);
+  const lks_product product = {.rows = rows,
+                               .columns = op->outputs,
+                               .depth = op->inputs,
+                               .a = work + op->in,
+                               .a_row = op->inputs,
+                               .a_depth = 1,
+                               .b = parameters + op->weights,
+                               .b_depth = op->outputs,
+                               .b_column = 1,
+                               .c = z};
+  lks_product_cpu(&product, op->inputs * op->outputs);
   const float *bias = op->has_bias ? parameters + op->bias : NULL;
   if (bias != NULL || op->activation != NULL) {
     lks_activate_cpu(op->activation, bias, z, work + op->out, rows, op->outputs);
@@ -26,10 +33,19 @@ LKS_HOT static void add_rows(const float *restrict dz, int64_t rows, int64_t wid
 
 void lks_dense_weights_cpu(const lks_op *op, int64_t rows, const float *work, float *gradients,
                            bool accumulate) {
-  const int n = (int)rows, in = (int)op->inputs, out = (int)op->outputs;
   const float *dz = work + op->out;
-  cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, in, out, n, 1.0f, work + op->in, in, dz, out,
-              accumulate ? 1.0f : 0.0f, gradients + op->weights, out);
+  const lks_product product = {.rows = op->inputs,
+                               .columns = op->outputs,
+                               .depth = rows,
+                               .a = work + op->in,
+                               .a_row = 1,
+                               .a_depth = op->inputs,
+                               .b = dz,
+                               .b_depth = op->outputs,
+                               .b_column = 1,
+                               .c = gradients + op->weights,
+                               .add = accumulate};
+  lks_product_cpu(&product, op->inputs * op->outputs);
   if (op->has_bias) {
     float *db = gradients + op->bias;
     if (!accumulate) {
@@ -42,10 +58,18 @@ void lks_dense_weights_cpu(const lks_op *op, int64_t rows, const float *work, fl
 }
 
 void lks_dense_input_cpu(const lks_op *op, int64_t rows, float *work, const float *parameters) {
-  const int n = (int)rows, in = (int)op->inputs, out = (int)op->outputs;
   float *dx = work + op->out;
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, in, out, 1.0f, work + op->in, out,
-              parameters + op->weights, out, 0.0f, dx, in);
+  const lks_product product = {.rows = rows,
+                               .columns = op->inputs,
+                               .depth = op->outputs,
+                               .a = work + op->in,
+                               .a_row = op->outputs,
+                               .a_depth = 1,
+                               .b = parameters + op->weights,
+                               .b_depth = 1,
+                               .b_column = op->outputs,
+                               .c = dx};
+  lks_product_cpu(&product, op->inputs * op->outputs);
   if (op->activation != NULL) {
     lks_derive_cpu(op->activation, work + op->y, work + op->z, dx, rows, op->inputs);
   }

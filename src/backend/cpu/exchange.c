@@ -19,7 +19,8 @@ static size_t round_floats(size_t floats) {
   return (floats + LKS_TENSOR_ALIGN - 1) / LKS_TENSOR_ALIGN * LKS_TENSOR_ALIGN;
 }
 
-/* Order in memory: parameters, slots, the node's control block, gradients by rank, flags. */
+/* Order in memory: parameters, slots, the node's control block, gradients by rank, flags. So there
+ * is always something readable behind the parameters, for vectors that reach past them. */
 size_t lks_exchange_bytes(const lks_exchange_layout *layout) {
   const size_t p = round_floats(layout->parameter_floats);
   const size_t floats = p * (size_t)(1 + layout->slots) + LKS_TENSOR_ALIGN +
@@ -207,6 +208,17 @@ static void run_node(lks_exchange *exchange, const lks_update *update, lks_contr
   }
 }
 
+/* A barrier of the node, its wait on the account. */
+static lks_status meet(lks_exchange *exchange, lks_error *err) {
+  if (exchange->layout.local_size == 1) {
+    return LKS_OK;
+  }
+  const double began = lks_now_coarse();
+  const lks_status st = lks_barrier_wait(&exchange->barrier, err);
+  exchange->waited += lks_now_coarse() - began;
+  return st;
+}
+
 /* sum[count] = sum over nodes in node order; the same bits on all of them. */
 static lks_status add_nodes(lks_exchange *exchange, size_t count, lks_error *err) {
   lks_status st = LKS_OK;
@@ -244,7 +256,9 @@ static lks_status run_nodes(lks_exchange *exchange, const lks_update *update, lk
     sum_peers(exchange, exchange->first, count, exchange->sum);
     sum_peers(exchange, exchange->layout.parameter_floats, LKS_CONTROL_FLOATS,
               exchange->sum + count);
+    const double began = lks_now_coarse();
     TRY(add_nodes(exchange, count + LKS_CONTROL_FLOATS, err));
+    exchange->waited += lks_now_coarse() - began;
     lks_control_decode(exchange->sum + count, control);
     if (exchange->local_rank == 0) {
       memcpy(exchange->node_control, exchange->sum + count, LKS_CONTROL_FLOATS * sizeof(float));
@@ -261,8 +275,10 @@ static lks_status run_everyone(lks_exchange *exchange, const lks_update *update,
                                lks_control *control, lks_error *err) {
   lks_status st = LKS_OK;
   const size_t p = exchange->layout.parameter_floats;
+  const double began = lks_now_coarse();
   TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, exchange->gradients, (int)(p + LKS_CONTROL_FLOATS), MPI_FLOAT,
                         MPI_SUM, exchange->everyone));
+  exchange->waited += lks_now_coarse() - began;
   lks_control_decode(exchange->gradients + p, control);
   if (may_update(control)) {
     update_range(exchange, update, 0, p, exchange->gradients);
@@ -277,13 +293,13 @@ lks_status lks_exchange_run(lks_exchange *exchange, const lks_update *update, lk
   if (exchange->everyone != MPI_COMM_NULL) {
     return run_everyone(exchange, update, control, err);
   }
-  TRY(lks_barrier_wait(&exchange->barrier, err)); /* gradients complete */
+  TRY(meet(exchange, err)); /* gradients complete */
   if (exchange->nodes == 1) {
     run_node(exchange, update, control);
   } else {
     TRY(run_nodes(exchange, update, control, err));
   }
-  TRY(lks_barrier_wait(&exchange->barrier, err)); /* parameters complete */
+  TRY(meet(exchange, err)); /* parameters complete */
   if (exchange->nodes > 1 && exchange->slice == MPI_COMM_NULL) {
     lks_control_decode(exchange->node_control, control);
   }

@@ -1,0 +1,32 @@
+/* Matrix products: BLAS, or register tiles of our own for weights so small that BLAS' copying and
+ * checking cost more than the arithmetic. */
+#ifndef LKS_BACKEND_CPU_PRODUCT_H
+#define LKS_BACKEND_CPU_PRODUCT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { LKS_PRODUCT_SLACK = 32 }; /* floats */
+
+/* c (+)= a b. c is [rows, columns], row-major. Element (i, k) of a is a[i * a_row + k * a_depth],
+ * element (k, j) of b is b[k * b_depth + j * b_column]; one stride of each is 1. c overlaps
+ * neither. a and b can be read for LKS_PRODUCT_SLACK floats past their ends: what is there changes
+ * nothing, but vectors reach over it. */
+typedef struct lks_product {
+  int64_t rows, columns, depth;
+  const float *a;
+  int64_t a_row, a_depth;
+  const float *b;
+  int64_t b_depth, b_column;
+  float *c;
+  bool add; /* to what c holds; else c is overwritten, and need not be initialised */
+} lks_product;
+
+/* weights: inputs times outputs of the layer, which decides who computes it: the same for all of a
+ * layer's products, whatever the rows. Allocates nothing. */
+void lks_product_cpu(const lks_product *product, int64_t weights);
+
+/* Whether products of so many weights are our own here, for tests and `bench`. */
+bool lks_product_is_own(int64_t weights);
+
+#endif

@@ -1,0 +1,148 @@
+/* lks_product_cpu against plain loops: every shape near the tiles' edges, all three layouts, both
+ * ways of ending, with sentinels behind c. */
+#include <float.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "backend/cpu/product.h"
+#include "base/random.h"
+
+enum { SENTINELS = 64 };
+#define SENTINEL 12345.0f
+
+static float *values(int64_t count, uint32_t key) {
+  float *out = malloc((size_t)count * sizeof *out);
+  assert_non_null(out);
+  for (int64_t i = 0; i < count; ++i) {
+    out[i] = lks_uniform(lks_philox((uint32_t)i, 0, 0, 0, key, 9).v[0]) - 0.5f;
+  }
+  return out;
+}
+
+/* Terms are below 1/4, so `depth` roundings are below depth eps depth / 4. */
+static void try_product(lks_product p, int64_t weights) {
+  const int64_t size = p.rows * p.columns;
+  float *a = values(p.rows * p.depth + LKS_PRODUCT_SLACK, 1);
+  float *b = values(p.depth * p.columns + LKS_PRODUCT_SLACK, 2);
+  for (int64_t i = 0; i < LKS_PRODUCT_SLACK; ++i) { /* may be read, never counts */
+    a[p.rows * p.depth + i] = b[p.depth * p.columns + i] = NAN;
+  }
+  float *c = values(size + SENTINELS, 3), *before = values(size + SENTINELS, 3);
+  for (int64_t i = size; i < size + SENTINELS; ++i) {
+    c[i] = SENTINEL;
+  }
+  p.a = a;
+  p.b = b;
+  p.c = c;
+  lks_product_cpu(&p, weights);
+  const double bound = (double)FLT_EPSILON * ((double)p.depth * (double)p.depth / 4.0 + 1.0);
+  for (int64_t i = 0; i < p.rows; ++i) {
+    for (int64_t j = 0; j < p.columns; ++j) {
+      double sum = p.add ? (double)before[i * p.columns + j] : 0.0;
+      for (int64_t k = 0; k < p.depth; ++k) {
+        sum += (double)a[i * p.a_row + k * p.a_depth] * (double)b[k * p.b_depth + j * p.b_column];
+      }
+      assert_true(fabs(sum - (double)c[i * p.columns + j]) <= bound);
+    }
+  }
+  for (int64_t i = size; i < size + SENTINELS; ++i) {
+    assert_true(c[i] == SENTINEL);
+  }
+  free(a);
+  free(b);
+  free(c);
+  free(before);
+}
+
+/* The three products of a dense layer. */
+static void try_layouts(int64_t rows, int64_t columns, int64_t depth, bool add, int64_t weights) {
+  try_product((lks_product){.rows = rows,
+                            .columns = columns,
+                            .depth = depth,
+                            .a_row = depth,
+                            .a_depth = 1,
+                            .b_depth = columns,
+                            .b_column = 1,
+                            .add = add},
+              weights);
+  try_product((lks_product){.rows = rows,
+                            .columns = columns,
+                            .depth = depth,
+                            .a_row = 1,
+                            .a_depth = rows,
+                            .b_depth = columns,
+                            .b_column = 1,
+                            .add = add},
+              weights);
+  try_product((lks_product){.rows = rows,
+                            .columns = columns,
+                            .depth = depth,
+                            .a_row = depth,
+                            .a_depth = 1,
+                            .b_depth = 1,
+                            .b_column = depth,
+                            .add = add},
+              weights);
+}
+
+static void test_edges(void **state) {
+  (void)state;
+  static const int64_t rows[] = {1, 2, 5, 6, 7, 8, 12, 13, 14, 15, 27};
+  static const int64_t columns[] = {1, 2, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 40, 50};
+  static const int64_t depths[] = {1, 3, 8, 33, 70};
+  for (size_t r = 0; r < sizeof rows / sizeof *rows; ++r) {
+    for (size_t c = 0; c < sizeof columns / sizeof *columns; ++c) {
+      for (size_t d = 0; d < sizeof depths / sizeof *depths; ++d) {
+        try_layouts(rows[r], columns[c], depths[d], (r + c + d) % 2 == 0, 1);
+      }
+    }
+  }
+}
+
+static void test_deep(void **state) {
+  (void)state;
+  try_layouts(7, 19, 512, false, 1);
+  try_layouts(7, 19, 513, true, 1);
+  try_layouts(13, 1, 1500, false, 1);
+  try_layouts(1, 1, 1500, true, 1);
+}
+
+static void test_blas(void **state) {
+  (void)state;
+  const int64_t many = (int64_t)1 << 40;
+  assert_false(lks_product_is_own(many));
+  try_layouts(9, 17, 33, false, many);
+  try_layouts(9, 17, 33, true, many);
+  try_layouts(1, 1, 1, false, many);
+}
+
+static void test_not_finite(void **state) {
+  (void)state;
+  float a[20 + LKS_PRODUCT_SLACK] = {0}, b[20 + LKS_PRODUCT_SLACK] = {0}, c = 0.0f;
+  b[3] = NAN;
+  const lks_product p = {.rows = 1,
+                         .columns = 1,
+                         .depth = 20,
+                         .a = a,
+                         .a_row = 20,
+                         .a_depth = 1,
+                         .b = b,
+                         .b_depth = 1,
+                         .b_column = 1,
+                         .c = &c};
+  lks_product_cpu(&p, 20);
+  assert_true(isnan(c));
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_edges), cmocka_unit_test(test_deep),
+                                     cmocka_unit_test(test_blas),
+                                     cmocka_unit_test(test_not_finite)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
