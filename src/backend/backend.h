@@ -67,6 +67,11 @@ typedef struct lks_choice_made {
   double seconds;  /* measured; 0: not measured */
 } lks_choice_made;
 
+/* Totals of all steps so far. Sampled by a coarse clock: right to some milliseconds, not less. */
+typedef struct lks_timing {
+  double wait; /* s in exchanges until the other ranks were there */
+} lks_timing;
+
 typedef struct lks_backend_ops {
   const char *name; /* "cpu" */
   int abi;          /* LKS_BACKEND_ABI */
@@ -107,8 +112,11 @@ typedef struct lks_backend_ops {
   /* The first `capacity` choices into out; returns how many there are. */
   int (*choices)(void *state, lks_choice_made *out, int capacity);
   /* XXH64-like hash of the parameters where they lie, the same for equal bits: replicas are
-   * compared by it. NULL: parameters exist once a node, or are read by snapshot. */
+   * compared by it. NULL: they are not compared. Local. No step may be queued. */
   lks_status (*fingerprint)(void *state, uint64_t *hash, lks_error *err);
+  /* How long steps have waited, since the backend was opened: slow ranks are found by it. Local,
+   * cheap. NULL: not known. */
+  void (*timing)(void *state, lks_timing *timing);
 } lks_backend_ops;
 
 typedef struct lks_backend {
@@ -122,8 +130,8 @@ lks_status lks_backend_open(const char *name, const lks_backend_request *request
                             lks_backend *backend, lks_error *err) LKS_MUST_USE;
 void lks_backend_close(lks_backend *backend);
 
-/* Names of all backends that this build or its modules have, NULL-terminated, for tests and
- * --version. */
+/* Names of the backends that can be used here, NULL-terminated, for self-tests and --version: one
+ * of a module is among them when it is loaded and a device answers. Local. */
 const char *const *lks_backend_names(void);
 
 #endif

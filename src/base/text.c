@@ -152,10 +152,18 @@ const char *lks_nearest(const char *word, const char *const *candidates) {
   return nearest;
 }
 
-double lks_now(void) {
+static double read_clock(clockid_t clock) {
   struct timespec now;
-  (void)clock_gettime(CLOCK_MONOTONIC, &now);
+  (void)clock_gettime(clock, &now);
   return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+double lks_now(void) {
+  return read_clock(CLOCK_MONOTONIC);
+}
+
+double lks_now_coarse(void) {
+  return read_clock(CLOCK_MONOTONIC_COARSE);
 }
 
 char *lks_timestamp(char out[32]) {

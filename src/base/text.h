@@ -49,6 +49,10 @@ const char *lks_nearest(const char *word, const char *const *candidates);
 /* Seconds of the monotonic clock. */
 double lks_now(void);
 
+/* The same by a clock that ticks every few milliseconds and is cheaper to read: sums of many short
+ * spans are right, single ones are not. */
+double lks_now_coarse(void);
+
 /* "2026-11-24T13:09:38Z" of the wall clock. */
 char *lks_timestamp(char out[32]);
 

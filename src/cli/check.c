@@ -3,14 +3,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "backend/selftest.h"
 #include "base/h5.h"
-#include "cli/cli.h"
+#include "cli/devices.h"
+#include "device/exclude.h"
+#include "world/preflight.h"
 
-static const lks_flag flags[] = {{0}};
+static const lks_flag flags[] = {LKS_FLAG_EXCLUDE_HOST, {0}};
 
 static void say(const lks_cli *cli, const char *what, const char *how) {
   if (cli->world->rank == 0) {
@@ -32,22 +33,23 @@ cleanup:
   return st;
 }
 
-/* Clocks matter for logs alone: told, and a warning beyond two seconds. */
-static lks_status check_clocks(lks_cli *cli, lks_error *err) {
+static void say_finding(const lks_cli *cli, const char *what, const lks_preflight *finding) {
+  char text[sizeof finding->text + sizeof finding->fix + 8];
+  (void)snprintf(text, sizeof text, "%s%s%s", finding->text, finding->fix[0] != '\0' ? "; " : "",
+                 finding->fix);
+  say(cli, what, text);
+}
+
+/* What is worth a fix, but no error: told with it. */
+static lks_status check_nodes(lks_cli *cli, lks_error *err) {
   lks_status st = LKS_OK;
-  struct timespec now;
-  char text[128];
-  (void)clock_gettime(CLOCK_REALTIME, &now);
-  double mine = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec, least = 0.0, most = 0.0;
-  TRY_MPI(MPI_Barrier(cli->world->comm));
-  (void)clock_gettime(CLOCK_REALTIME, &now);
-  mine = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-  TRY_MPI(MPI_Allreduce(&mine, &least, 1, MPI_DOUBLE, MPI_MIN, cli->world->comm));
-  TRY_MPI(MPI_Allreduce(&mine, &most, 1, MPI_DOUBLE, MPI_MAX, cli->world->comm));
-  (void)snprintf(text, sizeof text, "within %.3g s of each other%s", most - least,
-                 most - least > 2.0 ? ": set the nodes' clocks, or logs will not fit together"
-                                    : "");
-  say(cli, "clocks", text);
+  lks_preflight finding;
+  TRY(lks_preflight_clocks(cli->world, &finding, err));
+  say_finding(cli, "clocks", &finding);
+  TRY(lks_preflight_shared(cli->world, &finding, err));
+  say_finding(cli, "memory", &finding);
+  TRY(lks_preflight_links(cli->world, &finding, err));
+  say_finding(cli, "links", &finding);
 cleanup:
   return st;
 }
@@ -150,6 +152,17 @@ cleanup:
   return st;
 }
 
+/* ---- devices */
+
+static lks_status check_devices(lks_cli *cli, lks_error *err) {
+  lks_status st = LKS_OK;
+  char words[512];
+  TRY(lks_devices_check(cli->world, words, sizeof words, err));
+  say(cli, "devices", words);
+cleanup:
+  return st;
+}
+
 /* ---- the backend */
 
 static void say_case(void *user, const char *name, double error, double bound) {
@@ -162,7 +175,9 @@ static void say_case(void *user, const char *name, double error, double bound) {
 
 static lks_status check_backends(lks_cli *cli, lks_error *err) {
   lks_status st = LKS_OK;
-  for (const char *const *name = lks_backend_names(); *name != NULL; ++name) {
+  const char *const *name = NULL;
+  TRY(lks_selftest_names(cli->world, &name, err));
+  for (; *name != NULL; ++name) {
     lks_selftest_report report;
     char text[256], title[32];
     TRY(lks_selftest_run(cli->world, *name, &report, say_case, cli, err));
@@ -186,15 +201,17 @@ cleanup:
 static lks_status run(lks_cli *cli, lks_error *err) {
   lks_status st = LKS_OK;
   char text[128];
+  TRY(lks_exclude_hosts(cli->world, cli->flags.exclude_host, err));
   TRY(lks_world_place_threads(cli->world, 0, err));
   (void)snprintf(text, sizeof text, "%d on %d node%s, %d BLAS thread%s each", cli->world->size,
                  cli->world->nodes, cli->world->nodes == 1 ? "" : "s", cli->world->threads,
                  cli->world->threads == 1 ? "" : "s");
   say(cli, "ranks", text);
   TRY(check_versions(cli, err));
-  TRY(check_clocks(cli, err));
+  TRY(check_nodes(cli, err));
   TRY(check_exchange(cli, err));
   TRY(check_files(cli, err));
+  TRY(check_devices(cli, err));
   TRY(check_backends(cli, err));
   say(cli, "check", "all is well");
 cleanup:
@@ -204,7 +221,7 @@ cleanup:
 const lks_command lks_command_check = {
     .name = "check",
     .operands = "",
-    .help = "is this set of ranks fit to train: versions, clocks, sums, files, backends",
+    .help = "is this set of ranks fit to train: versions, clocks, sums, files, devices, backends",
     .more =
         "Run it under the same launcher as the training to come. Every backend is held against\n"
         "plain loops and finite differences.",

@@ -18,7 +18,8 @@ static const struct {
              [LKS_CONTENTS_KERAS_V3] = {"keras", "weights that Keras saved"},
              [LKS_CONTENTS_KERAS_LEGACY] = {"keras", "Keras file of the legacy layout"},
              [LKS_CONTENTS_HISTORY] = {"history", "history of a run"},
-             [LKS_CONTENTS_PREDICTIONS] = {"predictions", "predictions"}};
+             [LKS_CONTENTS_PREDICTIONS] = {"predictions", "predictions"},
+             [LKS_CONTENTS_DEVICES] = {"devices", "device report"}};
 
 static void begin(const char *path, lks_contents contents, lks_report *report) {
   struct stat about;
@@ -40,6 +41,8 @@ static lks_status describe(lks_h5 *file, lks_contents contents, lks_arena *arena
     return lks_inspect_history(file, report, err);
   case LKS_CONTENTS_PREDICTIONS:
     return lks_inspect_predictions(file, arena, report, err);
+  case LKS_CONTENTS_DEVICES:
+    return lks_inspect_devices(file, arena, report, err);
   case LKS_CONTENTS_KERAS_V3:
   case LKS_CONTENTS_KERAS_LEGACY:
     return lks_inspect_keras(file, contents, arena, report, err);
@@ -88,7 +91,8 @@ cleanup:
 const lks_command lks_command_inspect = {
     .name = "inspect",
     .operands = "FILE.h5 [--json]",
-    .help = "say what a file holds: checkpoint, history, predictions, data, Keras' weights",
+    .help =
+        "say what a file holds: checkpoint, history, predictions, devices, data, Keras' weights",
     .more =
         "The file is recognised by its content. A checkpoint's checksum is verified first, and\n"
         "its weights_hash is computed again from the weights.",

@@ -5,6 +5,7 @@
  *   inspect_report.c      facts
  *   inspect_checkpoint.c  checkpoints
  *   inspect_tables.c      histories and predictions
+ *   inspect_devices.c     device reports
  *   inspect_listing.c     Keras' files, and any other HDF5 */
 #ifndef LKS_CLI_INSPECT_H
 #define LKS_CLI_INSPECT_H
@@ -58,6 +59,8 @@ lks_status lks_inspect_checkpoint(lks_h5 *file, lks_arena *arena, lks_report *re
 lks_status lks_inspect_history(lks_h5 *file, lks_report *report, lks_error *err) LKS_MUST_USE;
 lks_status lks_inspect_predictions(lks_h5 *file, lks_arena *arena, lks_report *report,
                                    lks_error *err) LKS_MUST_USE;
+lks_status lks_inspect_devices(lks_h5 *file, lks_arena *arena, lks_report *report,
+                               lks_error *err) LKS_MUST_USE;
 lks_status lks_inspect_keras(lks_h5 *file, lks_contents contents, lks_arena *arena,
                              lks_report *report, lks_error *err) LKS_MUST_USE;
 lks_status lks_inspect_listing(lks_h5 *file, lks_arena *arena, lks_report *report,

@@ -84,6 +84,7 @@ static void report_provenance(lks_report *report, const lks_provenance *from) {
   lks_report_text(report, into, "hosts", "hosts", from->hosts);
   lks_report_count(report, into, "ranks", "ranks", from->ranks);
   lks_report_text(report, into, "backend", "backend", from->backend);
+  lks_report_text(report, into, "devices", "devices", from->devices);
   lks_report_text(report, into, "versions", "versions", from->versions);
   lks_report_text(report, into, "build", "build", from->build);
 }

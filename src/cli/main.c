@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "device/place.h"
 #include "world/stop.h"
 #include "world/watchdog.h"
 
@@ -74,6 +75,23 @@ cleanup:
   return st;
 }
 
+/* From here on no wait is for ever, and a signal asks for a clean end where there is one. */
+static lks_status watch_ranks(lks_cli *cli, lks_error *err) {
+  lks_status st = LKS_OK;
+  const lks_settings *settings = cli->settings;
+  if (cli->command->configured) {
+    st = lks_stop_catch(err);
+  }
+  if (st == LKS_OK) {
+    st = lks_watchdog_start(
+        cli->world, settings != NULL ? settings->run.timeout : LKS_WATCHDOG_TIMEOUT, NULL, err);
+  }
+  TRY(lks_agree(cli->world, st, err));
+  TRY(lks_watchdog_connect(cli->world, err));
+cleanup:
+  return st;
+}
+
 /* parsed: what parsing the command line gave; told to all before anything else. */
 static int run_ranks(lks_cli *cli, lks_status parsed, lks_error *err) {
   lks_status st = LKS_OK;
@@ -81,10 +99,14 @@ static int run_ranks(lks_cli *cli, lks_status parsed, lks_error *err) {
   if (parsed == LKS_OK && cli->command->configured) {
     parsed = lks_cli_configure(cli, cli->operands[0], &found);
   }
+  if (cli->settings != NULL) { /* before a part of MPI opens a context on another device */
+    lks_device_choose_early(&cli->settings->device);
+  }
   TRY(lks_world_open(MPI_COMM_WORLD, &cli->world, err));
   *err = found;
   lks_world_phase(cli->world, "configuration");
   TRY(lks_agree(cli->world, parsed, err));
+  TRY(watch_ranks(cli, err));
   TRY(compare_ranks(cli, err));
   TRY(cli->command->run(cli, err));
 cleanup:

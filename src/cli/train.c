@@ -1,15 +1,21 @@
 /* lockstep train */
 #include "cli/cli.h"
+#include "device/exclude.h"
 
 static const lks_flag flags[] = {
     {"--dry-run", NULL, offsetof(lks_flags, dry_run), "print the plan and touch nothing"},
     {"--overwrite", NULL, offsetof(lks_flags, overwrite), "begin anew in a used folder"},
+    LKS_FLAG_EXCLUDE_HOST,
     {0}};
 
 static lks_status run(lks_cli *cli, lks_error *err) {
+  lks_status st = LKS_OK;
   const lks_train_request request = {
       .dry_run = cli->flags.dry_run, .overwrite = cli->flags.overwrite, .command = cli->line};
-  return lks_train(cli->world, cli->settings, &request, err);
+  TRY(lks_exclude_hosts(cli->world, cli->flags.exclude_host, err));
+  TRY(lks_train(cli->world, cli->settings, &request, err));
+cleanup:
+  return st;
 }
 
 const lks_command lks_command_train = {

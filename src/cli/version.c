@@ -10,6 +10,8 @@
 #include "backend/backend.h"
 #include "base/h5.h"
 #include "cli/cli.h"
+#include "device/module.h"
+#include "device/probe.h"
 
 static const char *blas_config(void) {
   void *symbol = dlsym(RTLD_DEFAULT, "openblas_get_config");
@@ -19,6 +21,32 @@ static const char *blas_config(void) {
   char *(*get_config)(void);
   memcpy(&get_config, &symbol, sizeof get_config); /* ISO C has no cast from data to code */
   return get_config();
+}
+
+/* The CUDA module: where it is, what it was built with and runs with, or why it is not there. */
+static void print_module(void) {
+  const lks_module_found *found = lks_module_find("cuda");
+  lks_gpu_versions versions = {0};
+  lks_gpu_failure failure;
+  char a[16], b[16];
+  if (found->state == LKS_MODULE_ABSENT) {
+    (void)printf("cuda       no module %s\n", found->path);
+    return;
+  }
+  if (found->state != LKS_MODULE_LOADED) {
+    (void)printf("cuda       %s: %s\n", found->path, found->words);
+    return;
+  }
+  (void)found->module->gpu->versions(&versions, &failure); /* what it does not tell is 0 */
+  (void)printf("cuda       %s, code for %s\n", found->path, found->module->architectures);
+  (void)printf("  driver   %s\n",
+               versions.driver > 0 ? lks_cuda_version(versions.driver, a) : "none");
+  (void)printf("  runtime  %s, built with %s\n", lks_cuda_version(versions.runtime, a),
+               lks_cuda_version(versions.built_runtime, b));
+  (void)printf("  cublas   %s, built with %s\n", lks_library_version(versions.cublas, a),
+               lks_library_version(versions.built_cublas, b));
+  (void)printf("  nccl     %s, built with %s\n", lks_library_version(versions.nccl, a),
+               lks_library_version(versions.built_nccl, b));
 }
 
 void lks_cli_version(bool verbose) {
@@ -37,6 +65,7 @@ void lks_cli_version(bool verbose) {
   (void)printf("jansson    %s, built with %s\n", jansson_version_str(), JANSSON_VERSION);
   (void)printf("zlib       %s, built with %s\n", zlibVersion(), ZLIB_VERSION);
   (void)printf("xxhash     %u, built with %d\n", XXH_versionNumber(), XXH_VERSION_NUMBER);
+  print_module();
   (void)printf("backends  ");
   for (const char *const *name = lks_backend_names(); *name != NULL; ++name) {
     (void)printf(" %s", *name);

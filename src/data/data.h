@@ -119,6 +119,14 @@ lks_status lks_table_begin(lks_table *table, int64_t epoch, int64_t position,
 lks_status lks_table_take(lks_table *table, int64_t batch_first, int64_t batch_count, int64_t first,
                           int64_t count, lks_feed *feed, lks_error *err) LKS_MUST_USE;
 
+/* The whole training table in host memory, for a backend to copy: true when it is resident and its
+ * order is one permutation of all rows. Local. */
+bool lks_table_resident(const lks_table *table, lks_resident *resident);
+
+/* From now on lks_table_take gives places instead of rows; for a table that lks_table_resident
+ * gave. Local. */
+void lks_table_set_adopted(lks_table *table);
+
 /* Rows [first, first + count) of the table in its own order (evaluation, prediction). A streamed
  * table reads them now, into a buffer of its own. Not collective. */
 lks_status lks_table_rows_at(lks_table *table, int64_t first, int64_t count, lks_feed *feed,

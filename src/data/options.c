@@ -92,6 +92,13 @@ static const lks_option synthetic_rows[] = {
      .max = MOST_COLUMNS,
      .unit = "columns",
      .help = "target columns"},
+    {.key = "classes",
+     .type = LKS_OPT_INT,
+     .offset = offsetof(lks_synthetic_options, classes),
+     .fallback = "0",
+     .min = 0,
+     .max = MOST_COLUMNS,
+     .help = "targets are evenly drawn labels in [0, classes); 0: they are standard normal"},
     {0},
 };
 

@@ -11,6 +11,7 @@
 typedef struct lks_synthetic_options {
   bool present;
   int64_t rows, inputs, outputs;
+  int64_t classes; /* > 0: targets are labels in [0, classes); 0: standard normal */
 } lks_synthetic_options;
 
 /* One table of rows: a file's datasets, or rows made alike by every rank. Fractions belong to

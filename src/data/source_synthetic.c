@@ -1,5 +1,6 @@
-/* Synthetic rows: independent standard normal numbers, each a function of (seed, key, row, column),
- * so that every rank makes the same ones in whatever order it reads. */
+/* Synthetic rows: independent standard normal numbers (and labels, where asked for), each a
+ * function of (seed, key, row, column), so that every rank makes the same ones in whatever order it
+ * reads. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 
 typedef struct synthetic_state {
   uint64_t key;
+  int64_t classes; /* of the targets; 0: normal */
 } synthetic_state;
 
 /* Uniform in the open interval (0, 1), 53 bits of two words. */
@@ -41,6 +43,16 @@ static void make_columns(uint64_t key, int64_t row, int64_t from, int64_t count,
   }
 }
 
+/* A row's labels, counted apart from its numbers. */
+static void make_labels(const synthetic_state *state, int64_t row, int64_t count, double *out) {
+  for (int64_t column = 0; column < count; ++column) {
+    const lks_random4 words =
+        lks_philox((uint32_t)row, (uint32_t)((uint64_t)row >> 32), (uint32_t)column, 1,
+                   (uint32_t)state->key, (uint32_t)(state->key >> 32));
+    out[column] = floor(uniform53(words.v[0], words.v[1]) * (double)state->classes);
+  }
+}
+
 static lks_status read_synthetic(lks_source *source, int64_t first, int64_t count, double *features,
                                  double *targets, lks_error *err) {
   const synthetic_state *state = source->state;
@@ -51,7 +63,9 @@ static lks_status read_synthetic(lks_source *source, int64_t first, int64_t coun
     if (features != NULL) {
       make_columns(state->key, first + r, 0, inputs, features + r * inputs);
     }
-    if (targets != NULL) {
+    if (targets != NULL && state->classes > 0) {
+      make_labels(state, first + r, outputs, targets + r * outputs);
+    } else if (targets != NULL) {
       make_columns(state->key, first + r, inputs, outputs, targets + r * outputs);
     }
   }
@@ -72,19 +86,25 @@ lks_status lks_source_open_synthetic(const lks_synthetic_options *options, const
   synthetic_state *state = lks_arena_alloc(&source->arena, sizeof *state);
   TRY_ALLOC(state);
   state->key = lks_random_key(seed, LKS_PURPOSE_SYNTHETIC, XXH64(key, strlen(key), 0));
+  state->classes = options->classes;
   source->signature = lks_arena_print(&source->arena, "synthetic [%lld, %lld] [%lld, %lld]",
                                       (long long)options->rows, (long long)options->inputs,
                                       (long long)options->rows, (long long)options->outputs);
+  if (source->signature != NULL && options->classes > 0) {
+    source->signature = lks_arena_print(&source->arena, "%s of %lld classes", source->signature,
+                                        (long long)options->classes);
+  }
   TRY_ALLOC(source->signature);
   source->state = state;
   source->ops = &ops;
-  source->info = (lks_source_info){.rows = options->rows,
-                                   .inputs = options->inputs,
-                                   .outputs = options->outputs,
-                                   .chunk_rows = 1,
-                                   .name = "synthetic rows",
-                                   .feature_names = "standard normal",
-                                   .target_names = "standard normal"};
+  source->info =
+      (lks_source_info){.rows = options->rows,
+                        .inputs = options->inputs,
+                        .outputs = options->outputs,
+                        .chunk_rows = 1,
+                        .name = "synthetic rows",
+                        .feature_names = "standard normal",
+                        .target_names = options->classes > 0 ? "labels" : "standard normal"};
 cleanup:
   return st;
 }

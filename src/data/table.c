@@ -184,6 +184,19 @@ cleanup:
   return st;
 }
 
+bool lks_table_resident(const lks_table *table, lks_resident *resident) {
+  *resident = (lks_resident){.features = table->features,
+                             .targets = table->targets,
+                             .rows = table->rows.count,
+                             .inputs = table->inputs,
+                             .outputs = table->outputs};
+  return table->features != NULL && table->ids != NULL && table->order.windows == 0;
+}
+
+void lks_table_set_adopted(lks_table *table) {
+  table->adopted = true;
+}
+
 lks_status lks_table_take(lks_table *table, int64_t batch_first, int64_t batch_count, int64_t first,
                           int64_t count, lks_feed *feed, lks_error *err) {
   lks_status st = LKS_OK;
@@ -197,6 +210,12 @@ lks_status lks_table_take(lks_table *table, int64_t batch_first, int64_t batch_c
   }
   if (table->stream != NULL) {
     release_before(table, batch_first);
+  }
+  if (table->adopted) {
+    table->places = (lks_places){
+        .permutation = table->order.all, .shuffle = table->order.shuffle, .first = first};
+    *feed = (lks_feed){.count = count, .places = &table->places};
+    goto cleanup;
   }
   *feed = (lks_feed){.features = table->features,
                      .targets = table->targets,

@@ -32,6 +32,8 @@ struct lks_table {
   int64_t *ids;       /* [batch_size] positions of the rows taken last */
   int64_t *slots;     /* [batch_size] where they lie in the stream's buffer */
   int64_t batch_size;
+  bool adopted;      /* the backend finds rows by itself: takes give places */
+  lks_places places; /* of the rows taken last */
 
   lks_scratch scratch; /* on demand */
   float *held;         /* [held_capacity, inputs + outputs]: features, then targets */

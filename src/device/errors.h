@@ -28,6 +28,8 @@ typedef struct lks_device_error {
 /* The row of a code; for an unknown one a row of class internal whose advice says to report it.
  * Never NULL. */
 const lks_device_error *lks_device_error_of(lks_library library, int code);
+/* All rows, for tests and docs/devices.md. */
+const lks_device_error *lks_device_errors(int *count);
 const char *lks_device_class_name(lks_device_class class_); /* "out of memory" */
 const char *lks_library_name(lks_library library);          /* "CUDA" */
 

@@ -34,7 +34,7 @@ typedef struct lks_gpu {
   char uuid[48];                     /* "GPU-xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx" */
   char pci_bus_id[32];               /* "0000:3b:00.0" */
   int major, minor;                  /* compute capability */
-  int64_t memory_total, memory_free; /* bytes */
+  int64_t memory_total, memory_free; /* bytes; free: -1 where it was not asked */
   int sm_count;
   int64_t clock_hz, memory_clock_hz; /* peak; 0: not told */
   bool ecc;
@@ -52,6 +52,9 @@ typedef struct lks_gpu_versions {
 typedef struct lks_gpu_ops {
   int (*versions)(lks_gpu_versions *versions, lks_gpu_failure *failure);
   int (*count)(int *count, lks_gpu_failure *failure);
+  /* All but memory_free, and opens no context: a rank looks at all devices, but lives on one. */
+  int (*identify)(int ordinal, lks_gpu *gpu, lks_gpu_failure *failure);
+  /* With memory_free; the device becomes the current one and gets a context. */
   int (*describe)(int ordinal, lks_gpu *gpu, lks_gpu_failure *failure);
   /* Runs an empty kernel: the module has code for this device, and it works. */
   int (*launch)(int ordinal, lks_gpu_failure *failure);

@@ -43,6 +43,7 @@ typedef struct lks_module {
   size_t backend_size;       /* of lks_backend_ops */
   size_t plan_size;          /* of lks_plan */
   size_t model_size;         /* of lks_model */
+  size_t gpu_size;           /* of lks_gpu_ops */
   const char *version;       /* LKS_VERSION it was built with */
   const char *architectures; /* "75 80 86 89 90 100 120, PTX 120" */
   const struct lks_backend_ops *backend;
@@ -50,7 +51,7 @@ typedef struct lks_module {
 } lks_module;
 
 /* NULL when the services are not those it was built for. The table is static. */
-typedef const lks_module *lks_module_entry(const lks_services *services);
+typedef const lks_module *lks_module_open(const lks_services *services);
 
 /* What looking for the module gave; filled once a process, kept to its end. */
 typedef enum lks_module_state {

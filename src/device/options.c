@@ -1,4 +1,4 @@
-/* The rows of `device`, its short form, and which backend serves it. */
+/* The rows of `device`, and its short form. */
 #include "device/options.h"
 
 #include <stddef.h>
@@ -7,7 +7,7 @@
 
 static const char *const kinds[] = {"auto", "cpu", "gpu", NULL};
 static const char *const automatic[] = {"auto", NULL};
-static const char *const precisions[] = {"fp32", NULL};
+static const char *const precisions[] = {"fp32", "tf32", "bf16", NULL}; /* as lks_precision */
 
 const lks_option lks_device_option_rows[] = {
     {.key = "kind",
@@ -15,7 +15,7 @@ const lks_option lks_device_option_rows[] = {
      .offset = offsetof(lks_device_options, kind),
      .fallback = "auto",
      .words = kinds,
-     .help = "what to run on; auto: a GPU where there is a backend for it, else the CPU"},
+     .help = "what to run on; auto: a GPU where the node has one, else the CPU"},
     {.key = "ordinal",
      .type = LKS_OPT_INT,
      .offset = offsetof(lks_device_options, ordinal),
@@ -28,19 +28,20 @@ const lks_option lks_device_option_rows[] = {
      .type = LKS_OPT_BOOL,
      .offset = offsetof(lks_device_options, memory_growth),
      .fallback = "true",
-     .help = "takes GPU memory as the plan needs it, not all at once"},
+     .help = "takes the GPU memory that the plan needs; false: all that memory_limit allows, at "
+             "once"},
     {.key = "memory_limit",
      .type = LKS_OPT_BYTES,
      .offset = offsetof(lks_device_options, memory_limit),
      .fallback = "0",
      .unit = "bytes",
-     .help = "most GPU memory to take; 0: no limit"},
+     .help = "most GPU memory that a rank takes; 0: no limit but the device's"},
     {.key = "precision",
      .type = LKS_OPT_WORD,
      .offset = offsetof(lks_device_options, precision),
      .fallback = "fp32",
      .words = precisions,
-     .help = "arithmetic of products"},
+     .help = "arithmetic of products on GPUs; parameters stay fp32"},
     {.key = "threads",
      .type = LKS_OPT_INT,
      .offset = offsetof(lks_device_options, threads),
@@ -80,18 +81,6 @@ lks_status lks_device_expand(lks_node *node, const char *dotted, lks_arena *aren
   lks_node_append(node, kind_node);
   if (ordinal != NULL) {
     lks_node_append(node, ordinal);
-  }
-cleanup:
-  return st;
-}
-
-lks_status lks_device_backend(const lks_device_options *options, const char **backend,
-                              lks_error *err) {
-  lks_status st = LKS_OK;
-  *backend = "cpu";
-  if (options->kind == LKS_DEVICE_GPU) {
-    FAIL(LKS_DEVICE, "use device: cpu (or auto)",
-         "device: a GPU is asked for, but this version has no GPU backend");
   }
 cleanup:
   return st;

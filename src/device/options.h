@@ -15,7 +15,7 @@ typedef struct lks_device_options {
   int64_t ordinal; /* -1: auto, by local rank */
   bool memory_growth;
   int64_t memory_limit; /* bytes; 0: none */
-  int precision;        /* fp32 */
+  int precision;        /* lks_precision of backend/backend.h: fp32, tf32, bf16 */
   int64_t threads;      /* BLAS threads a rank; -1: auto */
 } lks_device_options;
 
@@ -23,10 +23,5 @@ extern const lks_option lks_device_option_rows[];
 
 /* `expand` of the device group: "gpu:1" -> {kind: gpu, ordinal: 1}. */
 lks_status lks_device_expand(lks_node *node, const char *dotted, lks_arena *arena, lks_error *err);
-
-/* Name of the backend for the device asked for: "cpu". Asked for a GPU where no backend can drive
- * one: LKS_DEVICE, never silently the CPU. Not collective. */
-lks_status lks_device_backend(const lks_device_options *options, const char **backend,
-                              lks_error *err) LKS_MUST_USE;
 
 #endif

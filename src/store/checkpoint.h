@@ -48,6 +48,7 @@ typedef struct lks_progress {
 typedef struct lks_provenance {
   const char *command, *hosts, *versions, *started, *build;
   const char *backend; /* "cpu" */
+  const char *devices; /* UUIDs of the GPUs in rank order, "GPU-..., GPU-..."; NULL on the CPU */
   int64_t ranks;
   const char *data_file;
   int64_t data_bytes;
@@ -71,7 +72,7 @@ typedef struct lks_checkpoint {
   lks_scaling features, targets;
   const lks_history *history; /* NULL: none */
   lks_provenance provenance;
-  uint64_t weights_hash;              /* ignored by writing, which computes it */
+  uint64_t weights_hash; /* ignored by writing, which computes it */
 } lks_checkpoint;
 
 /* ---- reading (not collective) */
@@ -111,6 +112,11 @@ typedef struct lks_writer lks_writer;
  * borrowed until lks_writer_close. */
 lks_status lks_writer_open(const char *run_folder, const lks_model *model, int keep,
                            lks_writer **writer, lks_error *err) LKS_MUST_USE;
+
+/* From now on nothing is written, and every call fails, once the run has lost this lock (see
+ * lks_run_lock_check). The lock is borrowed until lks_writer_close. Before the first submit. */
+struct lks_run_lock;
+void lks_writer_guard(lks_writer *writer, const struct lks_run_lock *lock);
 
 /* Copies and returns; the thread writes checkpoints/step-NNNNNNNN.weights.h5, points
  * latest.weights.h5 at it, writes history.h5 from its history, removes what `keep` gives up

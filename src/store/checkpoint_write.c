@@ -191,16 +191,19 @@ static int by_offset(const void *a, const void *b) {
   return (left > right) - (left < right);
 }
 
+/* In parts, each synced when there are several: the watchdog sees that a slow disk makes progress,
+ * and the last sync has little left to do. */
 static lks_status write_all(int fd, const void *data, int64_t bytes, int64_t offset,
                             const char *path, lks_error *err) {
+  enum { PART = 16 << 20 };
   const char *from = data;
   while (bytes > 0) {
-    const ssize_t wrote = pwrite(fd, from, (size_t)bytes, offset);
+    const ssize_t wrote = pwrite(fd, from, (size_t)(bytes < PART ? bytes : PART), offset);
     if (wrote < 0 && errno == EINTR) {
       continue;
     }
-    if (wrote <= 0) {
-      return lks_fail_write(err, path, wrote < 0 ? errno : EIO);
+    if (wrote <= 0 || (wrote < bytes && fdatasync(fd) != 0)) {
+      return lks_fail_write(err, path, wrote == 0 ? EIO : errno);
     }
     from += wrote;
     offset += wrote;

@@ -83,6 +83,9 @@ static lks_contents recognise(lks_h5 *file) {
   if (has_texts(file, "/predictions", "weights_hash")) {
     return LKS_CONTENTS_PREDICTIONS;
   }
+  if (has_texts(file, "/", "report") && lks_h5_exists(file, "/ranks")) {
+    return LKS_CONTENTS_DEVICES;
+  }
   if (is_keras_v3(file)) {
     return LKS_CONTENTS_KERAS_V3;
   }

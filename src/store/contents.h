@@ -16,6 +16,7 @@ typedef enum lks_contents {
   LKS_CONTENTS_KERAS_LEGACY, /* the attribute layer_names: the same, or a whole model */
   LKS_CONTENTS_HISTORY,      /* /epoch with the attribute `columns` */
   LKS_CONTENTS_PREDICTIONS,  /* /predictions with the attribute `weights_hash` */
+  LKS_CONTENTS_DEVICES,      /* the root's attribute `report`: what ranks ran on */
 } lks_contents;
 
 /* Verifies the seal, where there is one, before HDF5 sees the file; then opens it and tells what

@@ -29,14 +29,22 @@ lks_status lks_folder_make(const char *path, lks_error *err) LKS_MUST_USE;
 /* Refuses a folder that cannot be written, by trying. */
 lks_status lks_folder_writable(const char *path, lks_error *err) LKS_MUST_USE;
 
-/* Takes run_folder/.lock for this process (host, pid, start time inside; fcntl lock where the
- * file system has them). A run in use is refused (LKS_STORAGE naming host and pid); the lock of a
- * dead process of this host is taken over; that of another host never, for locks may not reach
- * across hosts. *lock is freed by release, which leaves an empty .lock. */
+/* Takes run_folder/.lock for this process, and keeps it fresh by a thread. A run in use is refused
+ * (LKS_STORAGE naming host and pid). The lock of a dead process of this machine is taken over; that
+ * of another machine when it has not been kept fresh for a minute, or when this is the same Slurm
+ * job, begun again. *lock is freed by release, which leaves an empty .lock. */
 typedef struct lks_run_lock lks_run_lock;
 lks_status lks_run_lock_take(const char *run_folder, lks_run_lock **lock,
                              lks_error *err) LKS_MUST_USE;
 void lks_run_lock_release(lks_run_lock **lock);
+
+/* From whom it was taken over and why: a line for people, "" where there is nothing to say. */
+enum { LKS_LOCK_NOTE = 512 };
+const char *lks_run_lock_note(const lks_run_lock *lock);
+
+/* Refuses (LKS_STORAGE) once another run has taken the lock over, which it does when this one was
+ * suspended for long. Any thread; touches no file. */
+lks_status lks_run_lock_check(const lks_run_lock *lock, lks_error *err) LKS_MUST_USE;
 
 /* Removes temporary files that a killed run left in the folder and its checkpoints/: those of the
  * files a run writes, so that whoever holds the run's lock, and has not begun to write, can remove

@@ -42,9 +42,9 @@ typedef struct text_field {
 #define TEXT(member)                                                                               \
   { #member, offsetof(lks_provenance, member) }
 
-static const text_field provenance_texts[] = {TEXT(command),   TEXT(hosts),        TEXT(versions),
-                                              TEXT(started),   TEXT(build),        TEXT(backend),
-                                              TEXT(data_file), TEXT(data_modified)};
+static const text_field provenance_texts[] = {TEXT(command), TEXT(hosts),     TEXT(versions),
+                                              TEXT(started), TEXT(build),     TEXT(backend),
+                                              TEXT(devices), TEXT(data_file), TEXT(data_modified)};
 
 #define COUNT(table) (sizeof(table) / sizeof((table)[0]))
 

@@ -1,7 +1,7 @@
 /* The background writer: one thread, one job at a time.
  *
  * Invariants: the job's copies belong to the thread while `busy` is set and to the submitter else,
- * both under the mutex when it changes; `failure` is set once, by the thread, and never cleared. */
+ * both under the mutex when it changes; `failure` is set once and never cleared. */
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -26,6 +26,7 @@ struct lks_writer {
   const lks_model *model;
   char *run_folder;
   int keep;
+  const lks_run_lock *guard; /* NULL: none */
   pthread_t thread;
   bool started, synchronised;
   pthread_mutex_t mutex;
@@ -118,6 +119,9 @@ static lks_status run_job(const lks_writer *writer, lks_error *err) {
   const char *history = lks_arena_print(&arena, "%s/history.h5", writer->run_folder);
   TRY_ALLOC(path);
   TRY_ALLOC(history);
+  if (writer->guard != NULL) {
+    TRY(lks_run_lock_check(writer->guard, err));
+  }
   TRY(lks_checkpoint_write(path, writer->model, content, err));
   TRY(point_latest(writer->run_folder, lks_path_base(path), err));
   if (content->history != NULL) {
@@ -218,6 +222,10 @@ cleanup:
   return st;
 }
 
+void lks_writer_guard(lks_writer *writer, const lks_run_lock *lock) {
+  writer->guard = lock;
+}
+
 void lks_writer_close(lks_writer **writer) {
   lks_writer *closed = *writer;
   if (closed == NULL) {
@@ -264,7 +272,7 @@ static lks_status copy_texts(lks_arena *arena, lks_checkpoint *content, lks_erro
   const char **const texts[] = {&content->config, &content->model_config, &content->training_config,
                                 &from->command,   &from->hosts,           &from->versions,
                                 &from->started,   &from->build,           &from->backend,
-                                &from->data_file, &from->data_modified};
+                                &from->devices,   &from->data_file,       &from->data_modified};
   for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); ++i) {
     TRY(copy_text(arena, texts[i], err));
   }
@@ -335,6 +343,9 @@ cleanup:
 static lks_status state(lks_writer *writer, bool wait, lks_error *err) {
   while (wait && writer->busy) {
     (void)pthread_cond_wait(&writer->changed, &writer->mutex);
+  }
+  if (writer->failure.status == LKS_OK && writer->guard != NULL) {
+    writer->failure.status = lks_run_lock_check(writer->guard, &writer->failure);
   }
   if (writer->failure.status != LKS_OK) {
     *err = writer->failure;

@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "train/run.h"
+#include "world/stop.h"
+#include "world/watchdog.h"
 
 /* Most blocks a rank computes between two exchanges: few enough that a failure is soon told. */
 enum { ROUND_BLOCKS = 16 };
@@ -51,6 +53,14 @@ cleanup:
   return st;
 }
 
+/* A request to stop does not wait for the end of a long evaluation. Signals and the STOP file are
+ * looked for by a run that trains alone. */
+static lks_status look_for_stop(const lks_world *world, lks_error *err) {
+  return lks_stop_signal() != NULL || lks_watchdog_saw_stop_file(world)
+             ? lks_fail(err, LKS_STOPPED, NULL, "stopped during an evaluation")
+             : LKS_OK;
+}
+
 lks_status lks_run_evaluate(lks_run *run, lks_table *table, lks_sums *sums, lks_error *err) {
   lks_status st = LKS_OK;
   lks_world *world = run->world;
@@ -64,7 +74,8 @@ lks_status lks_run_evaluate(lks_run *run, lks_table *table, lks_sums *sums, lks_
   }
   TRY(lks_agree(world, st, err));
   for (int64_t round = 0; round < rounds.rounds; ++round) {
-    st = compute_round(run, table, &rounds, round, mine, err);
+    st = look_for_stop(world, err);
+    st = st == LKS_OK ? compute_round(run, table, &rounds, round, mine, err) : st;
     TRY(lks_agree(world, st, err));
     TRY(lks_world_gather(world, mine, bytes, all, err));
     for (int64_t i = 0; i < rounds.per_rank * world->size; ++i) {

@@ -1,6 +1,7 @@
 /* Setting up in phases, and moving state between files, ranks and the backend. */
 #include "train/run.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,10 +43,36 @@ cleanup:
   return st;
 }
 
+/* Precisions below fp32 are the GPU's: the CPU would quietly train something else. */
+static lks_status check_precision(const lks_run *run, lks_error *err) {
+  lks_status st = LKS_OK;
+  if (run->device.ordinal < 0 && run->settings->device.precision != LKS_FP32) {
+    FAIL(LKS_CONFIG, "set device.precision=fp32, or run on a GPU (device.kind=gpu)",
+         "device.precision: the CPU computes in fp32 alone, not in %s",
+         run->settings->device.precision == LKS_TF32 ? "tf32" : "bf16");
+  }
+cleanup:
+  return st;
+}
+
+static lks_status choose_device(lks_run *run, lks_error *err) {
+  lks_status st = LKS_OK;
+  lks_world_phase(run->world, "device");
+  TRY(lks_device_choose(run->world, &run->settings->device, &run->device, err));
+  if (run->world->rank == 0 && run->device.note[0] != '\0') {
+    (void)fprintf(stderr, "lockstep: note: %s\n", run->device.note);
+  }
+  st = check_precision(run, err);
+  TRY(lks_agree(run->world, st, err));
+cleanup:
+  return st;
+}
+
 lks_status lks_run_open(lks_run *run, lks_world *world, lks_settings *settings,
                         const lks_run_needs *needs, lks_error *err) {
   lks_status st = LKS_OK;
   *run = (lks_run){.world = world, .settings = settings};
+  TRY(choose_device(run, err));
   lks_world_phase(world, "data");
   TRY(open_data(run, needs, err));
   st = check_inputs(run, needs, err);
@@ -60,13 +87,17 @@ cleanup:
   return st;
 }
 
+static int64_t resident_bytes(const lks_run *run) {
+  lks_resident table;
+  return run->data->train != NULL && lks_table_resident(run->data->train, &table)
+             ? table.rows * (table.inputs + table.outputs) * (int64_t)sizeof(float)
+             : 0;
+}
+
 lks_status lks_run_open_backend(lks_run *run, lks_error *err) {
   lks_status st = LKS_OK;
   const lks_settings *settings = run->settings;
-  const char *name = NULL;
   lks_world_phase(run->world, "device");
-  st = lks_device_backend(&settings->device, &name, err);
-  TRY(lks_agree(run->world, st, err));
   TRY(lks_world_place_threads(run->world, (int)settings->device.threads, err));
   const lks_backend_request request = {.world = run->world,
                                        .rank = run->world->rank,
@@ -74,11 +105,31 @@ lks_status lks_run_open_backend(lks_run *run, lks_error *err) {
                                        .local_rank = run->world->local_rank,
                                        .local_size = run->world->local_size,
                                        .host = run->world->host,
-                                       .ordinal = -1,
                                        .plan = run->plan,
                                        .seed = (uint64_t)settings->train.seed,
-                                       .timeout = settings->run.timeout};
-  TRY(lks_backend_open(name, &request, &run->backend, err));
+                                       .timeout = settings->run.timeout,
+                                       .ordinal = run->device.ordinal,
+                                       .precision = settings->device.precision,
+                                       .memory_growth = settings->device.memory_growth,
+                                       .memory_limit = settings->device.memory_limit,
+                                       .resident_bytes = resident_bytes(run)};
+  TRY(lks_backend_open(run->device.backend, &request, &run->backend, err));
+cleanup:
+  return st;
+}
+
+lks_status lks_run_adopt(lks_run *run, lks_error *err) {
+  lks_status st = LKS_OK;
+  lks_resident table;
+  bool adopted = false;
+  if (run->backend.ops->adopt == NULL || !lks_table_resident(run->data->train, &table)) {
+    goto cleanup; /* alike on all ranks */
+  }
+  st = run->backend.ops->adopt(run->backend.state, &table, &adopted, err);
+  TRY(lks_agree(run->world, st, err));
+  if (adopted) {
+    lks_table_set_adopted(run->data->train);
+  }
 cleanup:
   return st;
 }

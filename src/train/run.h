@@ -5,6 +5,7 @@
 
 #include "backend/backend.h"
 #include "data/data.h"
+#include "device/place.h"
 #include "store/checkpoint.h"
 #include "train/settings.h"
 #include "world/world.h"
@@ -12,6 +13,7 @@
 typedef struct lks_run {
   lks_world *world;
   lks_settings *settings;
+  lks_device_choice device; /* of this rank */
   lks_data *data;
   lks_model *model;
   lks_plan *plan;
@@ -26,12 +28,17 @@ typedef struct lks_run_needs {
   const lks_scaling *features, *targets; /* of a checkpoint; NULL: fit on the training rows */
 } lks_run_needs;
 
-/* Opens data, model and plan; run->world and ->settings are given. Collective. */
+/* Chooses this rank's device, then opens data, model and plan: a device that is not there is told
+ * before any row is read. Collective. */
 lks_status lks_run_open(lks_run *run, lks_world *world, lks_settings *settings,
                         const lks_run_needs *needs, lks_error *err) LKS_MUST_USE;
 
-/* Chooses and opens the backend. Collective. */
+/* Opens the backend of the device chosen. Collective. */
 lks_status lks_run_open_backend(lks_run *run, lks_error *err) LKS_MUST_USE;
+
+/* Offers the training table to the backend, which may copy it to its device and from then on find
+ * rows there by itself. No result depends on it. Collective. */
+lks_status lks_run_adopt(lks_run *run, lks_error *err) LKS_MUST_USE;
 
 void lks_run_close(lks_run *run); /* collective */
 
@@ -55,7 +62,7 @@ lks_status lks_run_load(lks_run *run, const char *path, lks_arena *arena, lks_ch
 /* ---- evaluation */
 
 /* Sums over all rows of a table, exact for any number of ranks: blocks of fixed rows, added in
- * block order. Collective. */
+ * block order. LKS_STOPPED, agreed, when a rank was asked to stop meanwhile. Collective. */
 lks_status lks_run_evaluate(lks_run *run, lks_table *table, lks_sums *sums,
                             lks_error *err) LKS_MUST_USE;
 

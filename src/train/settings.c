@@ -141,6 +141,14 @@ static const lks_option run_rows[] = {
      .fallback = "auto",
      .words = progress_words,
      .help = "bar on a terminal, else a line an epoch"},
+    {.key = "compare_every",
+     .type = LKS_OPT_INT,
+     .offset = RUN(compare_every),
+     .fallback = "1000",
+     .min = 0,
+     .max = 9e15,
+     .unit = "steps",
+     .help = "steps after which ranks compare hashes of their parameters; 0: never"},
     {0}};
 
 #define SETTING(member) offsetof(lks_settings, member)

@@ -40,9 +40,10 @@ typedef enum lks_progress_id {
 } lks_progress_id;
 
 typedef struct lks_run_options {
-  const char *folder; /* absolute once read */
-  double timeout;     /* s; 0: for ever */
-  int progress;       /* lks_progress_id */
+  const char *folder;    /* absolute once read */
+  double timeout;        /* s; 0: for ever */
+  int progress;          /* lks_progress_id */
+  int64_t compare_every; /* steps; 0: never */
 } lks_run_options;
 
 struct lks_settings {

@@ -3,24 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "train/seats.h"
 #include "train/trainer.h"
-
-typedef struct seat {
-  char host[64];
-  int threads, cores;
-} seat;
-
-/* "n1 x 2, n2 x 2" in rank order. */
-static void list_hosts(const seat *seats, int count, lks_text *out) {
-  for (int i = 0; i < count;) {
-    int next = i;
-    while (next < count && strcmp(seats[next].host, seats[i].host) == 0) {
-      ++next;
-    }
-    lks_text_add(out, "%s%s x %d", i > 0 ? ", " : "", seats[i].host, next - i);
-    i = next;
-  }
-}
 
 static void print_start(const lks_trainer *trainer) {
   const lks_progress *progress = &trainer->progress;
@@ -94,19 +78,21 @@ static void print_plan(const lks_trainer *trainer) {
                (long long)((rows + batch - 1) / batch), (long long)settings->train.epochs);
   (void)printf("Optimizer    %s, learning rate %s\n", trainer->run.model->optimizer.kind->name,
                lks_format_real(a, trainer->run.model->optimizer.learning_rate));
-  if (trainer->request->dry_run) {
+  if (trainer->request->dry_run && trainer->run.backend.ops->memory == NULL) {
     const double p = (double)plan->parameter_floats * sizeof(float);
     (void)printf("Memory       a node: parameters %s, optimizer %s; a rank: gradients %s, ",
                  lks_format_bytes(a, p), lks_format_bytes(b, p * plan->slots),
                  lks_format_bytes(c, (double)plan->gradient_floats * sizeof(float)));
     (void)printf("activations %s\n",
                  lks_format_bytes(a, (double)plan->work_floats * sizeof(float)));
+  }
+  if (trainer->request->dry_run) {
     (void)printf("Work         %.3g FLOP a step, %d operations\n",
                  plan->flops_per_row * (double)batch, plan->train.count);
   }
 }
 
-static void print_ranks(const lks_trainer *trainer, const seat *seats, const char *hosts) {
+static void print_ranks(const lks_trainer *trainer, const lks_seat *seats, const char *hosts) {
   const lks_world *world = trainer->world;
   char about[256] = "";
   if (trainer->run.backend.ops->describe != NULL) {
@@ -130,26 +116,36 @@ static void print_ranks(const lks_trainer *trainer, const seat *seats, const cha
   }
 }
 
+/* Hosts and devices as checkpoints name them. */
+static lks_status note_provenance(lks_trainer *trainer, const char *hosts, const char *uuids,
+                                  lks_error *err) {
+  lks_status st = LKS_OK;
+  trainer->provenance.hosts = lks_arena_copy(&trainer->arena, hosts);
+  TRY_ALLOC(trainer->provenance.hosts);
+  if (uuids[0] != '\0') {
+    trainer->provenance.devices = lks_arena_copy(&trainer->arena, uuids);
+    TRY_ALLOC(trainer->provenance.devices);
+  }
+cleanup:
+  return st;
+}
+
 lks_status lks_trainer_summary(lks_trainer *trainer, lks_error *err) {
   lks_status st = LKS_OK;
   lks_world *world = trainer->world;
-  lks_text hosts = {0};
-  seat mine = {.threads = world->threads, .cores = world->cores};
-  memcpy(mine.host, world->host, sizeof mine.host);
-  seat *seats = malloc((size_t)world->size * sizeof *seats);
-  if (seats == NULL) {
-    st = lks_fail(err, LKS_NO_MEMORY, NULL, "out of memory for %d ranks", world->size);
-  }
-  TRY(lks_agree(world, st, err));
-  TRY(lks_world_gather(world, &mine, sizeof mine, seats, err));
+  lks_text hosts = {0}, uuids = {0};
+  lks_seat *seats = NULL;
+  TRY(lks_seats_gather(&trainer->run, &seats, err));
   if (world->rank != 0) {
     goto cleanup;
   }
-  list_hosts(seats, world->size, &hosts);
-  trainer->provenance.hosts = hosts.data != NULL ? lks_arena_copy(&trainer->arena, hosts.data) : "";
-  TRY_ALLOC(trainer->provenance.hosts);
+  lks_seats_hosts(seats, world->size, &hosts);
+  lks_seats_uuids(seats, world->size, &uuids);
+  TRY(note_provenance(trainer, hosts.data != NULL ? hosts.data : "",
+                      uuids.data != NULL ? uuids.data : "", err));
   print_start(trainer);
   print_ranks(trainer, seats, hosts.data);
+  lks_seats_print(seats, world->size);
   print_data(trainer);
   print_layers(trainer->run.model);
   print_loss(trainer->run.model);
@@ -158,5 +154,6 @@ lks_status lks_trainer_summary(lks_trainer *trainer, lks_error *err) {
 cleanup:
   free(seats);
   lks_text_free(&hosts);
+  lks_text_free(&uuids);
   return st;
 }

@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "train/device_report.h"
 #include "train/trainer.h"
 #include "world/stop.h"
 #include "world/watchdog.h"
@@ -43,6 +44,9 @@ static lks_status take_folder(lks_trainer *trainer, lks_error *err) {
   TRY(lks_folder_make(folder, err));
   TRY(lks_folder_writable(folder, err));
   TRY(lks_run_lock_take(folder, &trainer->lock, err));
+  if (lks_run_lock_note(trainer->lock)[0] != '\0') {
+    (void)fprintf(stderr, "lockstep: warning: %s\n", lks_run_lock_note(trainer->lock));
+  }
   lks_folder_sweep(folder);
 cleanup:
   return st;
@@ -137,6 +141,7 @@ static lks_status set_up(lks_trainer *trainer, lks_error *err) {
   TRY(lks_agree(world, st, err));
   TRY(lks_run_open(&trainer->run, world, trainer->settings, &needs, err));
   TRY(lks_run_open_backend(&trainer->run, err));
+  TRY(lks_run_adopt(&trainer->run, err));
   st = print_settings(trainer, err);
   st = st == LKS_OK ? make_state(trainer, err) : st;
   st = st == LKS_OK ? describe_source(trainer, err) : st;
@@ -158,6 +163,7 @@ static lks_status open_files(lks_trainer *trainer, lks_error *err) {
   TRY(lks_file_write_text(path, trainer->config, strlen(trainer->config), err));
   TRY(lks_writer_open(settings->run.folder, trainer->run.model, (int)settings->checkpoint.keep,
                       &trainer->writer, err));
+  lks_writer_guard(trainer->writer, trainer->lock);
   TRY(lks_journal_open(settings->run.folder, fresh ? -1 : trainer->progress.step, &trainer->journal,
                        err));
 cleanup:
@@ -170,17 +176,20 @@ static lks_status begin(lks_trainer *trainer, lks_error *err) {
   const lks_settings *settings = trainer->settings;
   const int64_t rows = lks_table_rows(trainer->run.data->train);
   const int64_t batch = settings->train.batch_size;
-  char stop_file[4200];
+  char path[4200];
   TRY(lks_trainer_summary(trainer, err));
   TRY(lks_run_restore(&trainer->run, &trainer->state, err));
   lks_world_phase(world, "run folder");
   st = world->rank == 0 ? open_files(trainer, err) : LKS_OK;
   TRY(lks_agree(world, st, err));
+  (void)snprintf(path, sizeof path, "%s/devices.h5", settings->run.folder);
+  TRY(lks_device_report_write(path, world, &settings->device, &trainer->run.device,
+                              &trainer->run.backend, NULL, err));
   trainer->display = lks_display_make(settings->run.progress, world->rank == 0,
                                       settings->train.epochs, (rows + batch - 1) / batch);
-  (void)snprintf(stop_file, sizeof stop_file, "%s/STOP", settings->run.folder);
+  (void)snprintf(path, sizeof path, "%s/STOP", settings->run.folder);
   st = lks_stop_catch(err);
-  st = st == LKS_OK ? lks_watchdog_start(world, settings->run.timeout, stop_file, err) : st;
+  st = st == LKS_OK ? lks_watchdog_start(world, settings->run.timeout, path, err) : st;
   st = st == LKS_OK ? lks_trainer_log_start(trainer, err) : st;
   TRY(lks_agree(world, st, err));
 cleanup:
@@ -221,7 +230,6 @@ static lks_status finish(lks_trainer *trainer, lks_error *err) {
 }
 
 static void close_trainer(lks_trainer *trainer, bool began) {
-  lks_watchdog_stop(trainer->world);
   lks_stop_release();
   lks_writer_close(&trainer->writer);
   lks_journal_close(&trainer->journal);

@@ -1,10 +1,13 @@
 /* One training run: the state that its phases hand on. Internal to train/.
  *
- *   train.c     the phases in order, and the end
- *   resume.c    new, resumed or complete; what may differ
- *   loop.c      epochs and steps
- *   keep.c      checkpoints, history and log
- *   summary.c   what is printed first */
+ *   train.c       the phases in order, and the end
+ *   resume.c      new, resumed or complete; what may differ
+ *   loop.c        epochs
+ *   steps.c       the steps of one: queued, accounted for, obeyed
+ *   replicas.c    comparing ranks' parameters
+ *   stragglers.c  slow ranks
+ *   keep.c        checkpoints, history and log
+ *   summary.c     what is printed first */
 #ifndef LKS_TRAIN_TRAINER_H
 #define LKS_TRAIN_TRAINER_H
 
@@ -12,9 +15,21 @@
 #include "store/files.h"
 #include "train/display.h"
 #include "train/journal.h"
+#include "train/replicas.h"
 #include "train/run.h"
+#include "train/stragglers.h"
 
 typedef enum lks_start { LKS_START_NEW, LKS_START_RESUMED, LKS_START_COMPLETE } lks_start;
+
+/* Steps handed to the backend since an epoch, or its continuation, was begun; see steps.c. */
+typedef struct lks_steps {
+  int64_t step;          /* queued last */
+  int64_t row;           /* rows of the epoch that they use */
+  bool stop, save;       /* votes read and not yet obeyed */
+  double began, now;     /* lks_now() at the beginning, and when a block was read last */
+  double seconds_before; /* of the epoch, before it was continued */
+  double input;          /* s in which rows were taken; 0 with one rank */
+} lks_steps;
 
 typedef struct lks_trainer {
   lks_run run;
@@ -29,6 +44,9 @@ typedef struct lks_trainer {
   int64_t saved_step; /* step of the last checkpoint; -1: none yet */
   lks_error failure;  /* of this rank within an epoch; voted, then agreed on */
   lks_display display;
+  lks_steps queue;
+  double waited; /* s that the backend had waited for other ranks when an epoch ended last */
+  lks_straggler straggler;
   /* rank 0 alone */
   lks_run_lock *lock;
   bool made_folder; /* the run folder did not exist before */
@@ -73,11 +91,26 @@ lks_status lks_trainer_log_end(lks_trainer *trainer, const char *reason,
 
 /* ---- loop.c */
 
+/* Mean of a sum: the loss (index -1) or a metric. NaN without rows. */
+double lks_sums_value(const lks_sums *sums, int index);
+
 /* Trains from progress to the end. LKS_STOPPED once a stop was obeyed and saved. Collective. */
 lks_status lks_trainer_loop(lks_trainer *trainer, lks_error *err) LKS_MUST_USE;
 
-/* Mean of a sum: the loss (index -1) or a metric. NaN without rows. */
-double lks_sums_value(const lks_sums *sums, int index);
+/* ---- steps.c */
+
+/* The steps from progress to the end of its epoch, all accounted for when it returns; stops, saves
+ * and failures on the way. Collective. */
+lks_status lks_trainer_steps(lks_trainer *trainer, lks_error *err) LKS_MUST_USE;
+
+/* Obeys a stop that all ranks have seen: saved, on disk, then LKS_STOPPED for everyone. No step may
+ * be queued. Collective. */
+lks_status lks_trainer_stop(lks_trainer *trainer, lks_error *err) LKS_MUST_USE;
+
+/* ---- stragglers.c */
+
+/* After an epoch's steps: warns of a rank that held the others up. Collective. */
+lks_status lks_trainer_pace(lks_trainer *trainer, lks_error *err) LKS_MUST_USE;
 
 /* ---- summary.c */
 

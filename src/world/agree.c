@@ -19,11 +19,10 @@ lks_status lks_agree(lks_world *world, lks_status mine, lks_error *err) {
     (void)snprintf(err->host, sizeof err->host, "%s", world->host);
     (void)snprintf(err->phase, sizeof err->phase, "%s", world->phase);
   }
-  TRY_MPI(MPI_Allreduce(&here, &worst, 1, MPI_2INT, MPI_MAXLOC, world->comm));
-  lks_world_beat(world);
+  TRY_MPI_WAIT(world, MPI_Allreduce(&here, &worst, 1, MPI_2INT, MPI_MAXLOC, world->comm));
   world->agreed = false;
   if (worst.status != LKS_OK) {
-    TRY_MPI(MPI_Bcast(err, (int)sizeof *err, MPI_BYTE, worst.rank, world->comm));
+    TRY(lks_world_broadcast(world, err, sizeof *err, worst.rank, err));
     world->agreed = true;
   }
   st = (lks_status)worst.status;
@@ -65,7 +64,7 @@ lks_status lks_world_broadcast(lks_world *world, void *data, size_t bytes, int r
   char *next = data;
   while (bytes > 0) {
     const size_t part = bytes < (1u << 30) ? bytes : (1u << 30);
-    TRY_MPI(MPI_Bcast(next, (int)part, MPI_BYTE, root, world->comm));
+    TRY_MPI_WAIT(world, MPI_Bcast(next, (int)part, MPI_BYTE, root, world->comm));
     next += part;
     bytes -= part;
   }
@@ -79,7 +78,8 @@ lks_status lks_world_gather(lks_world *world, const void *mine, size_t bytes, vo
   if (bytes > INT_MAX) {
     FAIL(LKS_INTERNAL, NULL, "%zu bytes a rank are too many to gather", bytes);
   }
-  TRY_MPI(MPI_Allgather(mine, (int)bytes, MPI_BYTE, out, (int)bytes, MPI_BYTE, world->comm));
+  TRY_MPI_WAIT(world,
+               MPI_Allgather(mine, (int)bytes, MPI_BYTE, out, (int)bytes, MPI_BYTE, world->comm));
 cleanup:
   return st;
 }

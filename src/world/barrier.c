@@ -21,25 +21,39 @@ static lks_status fail_missing(const lks_barrier *barrier, lks_error *err) {
                   "waited %.0f s for local rank %s of this node", barrier->timeout, missing);
 }
 
-lks_status lks_barrier_wait(lks_barrier *barrier, lks_error *err) {
-  const uint64_t round = ++barrier->round;
-  atomic_store_explicit(&barrier->flags[barrier->rank].round, round, memory_order_release);
+static lks_status wait_for_all(const lks_barrier *barrier, double timeout, lks_error *err) {
   double started = 0.0;
   int spins = 0;
   for (int rank = 0; rank < barrier->size; ++rank) {
-    while (atomic_load_explicit(&barrier->flags[rank].round, memory_order_acquire) < round) {
+    while (atomic_load_explicit(&barrier->flags[rank].round, memory_order_acquire) <
+           barrier->round) {
       if (++spins <= SPINS) {
         continue;
       }
       (void)sched_yield();
-      if (barrier->timeout > 0.0 && spins % 64 == 0) {
+      if (timeout > 0.0 && spins % 64 == 0) {
         const double now = lks_now();
         started = started > 0.0 ? started : now;
-        if (now - started > barrier->timeout) {
+        if (now - started > timeout) {
           return fail_missing(barrier, err);
         }
       }
     }
   }
   return LKS_OK;
+}
+
+lks_status lks_barrier_wait(lks_barrier *barrier, lks_error *err) {
+  lks_world *world = barrier->world;
+  barrier->round += 1;
+  atomic_store_explicit(&barrier->flags[barrier->rank].round, barrier->round, memory_order_release);
+  if (world == NULL) {
+    return wait_for_all(barrier, barrier->timeout, err);
+  }
+  lks_count_up(&world->standing.rounds);
+  lks_world_waits(world);
+  const lks_status st =
+      wait_for_all(barrier, world->watchdog != NULL ? 0.0 : barrier->timeout, err);
+  lks_world_wait_end(world);
+  return st;
 }

@@ -31,11 +31,13 @@ typedef struct lks_barrier_flag {
 typedef struct lks_barrier {
   lks_barrier_flag *flags; /* [size], in shared memory, zero at first */
   int rank, size;
-  uint64_t round; /* rounds this rank has entered */
-  double timeout; /* seconds; 0: none */
+  uint64_t round;   /* rounds this rank has entered */
+  double timeout;   /* seconds; 0: none. Where a watchdog runs, it is the one deadline */
+  lks_world *world; /* whose watchdog that is; NULL: none */
 } lks_barrier;
 
-/* Waits for all; LKS_COMM naming the local ranks not there when the timeout passes. */
+/* Waits for all. Without a watchdog: LKS_COMM naming the local ranks not there when the timeout
+ * passes. */
 lks_status lks_barrier_wait(lks_barrier *barrier, lks_error *err) LKS_MUST_USE;
 
 #endif

@@ -9,6 +9,8 @@
 static volatile sig_atomic_t stop_signal;
 static volatile sig_atomic_t stop_time; /* tenths of a second, when the first one came */
 
+static int depth; /* catches not yet released; main thread */
+
 static const int caught[] = {SIGTERM, SIGINT, SIGUSR1};
 
 static void note(int number) {
@@ -27,6 +29,7 @@ static void note(int number) {
 lks_status lks_stop_catch(lks_error *err) {
   lks_status st = LKS_OK;
   struct sigaction action;
+  depth += 1;
   memset(&action, 0, sizeof action);
   action.sa_handler = note;
   action.sa_flags = SA_RESTART;
@@ -60,6 +63,10 @@ void lks_stop_ignore(void) {
 }
 
 void lks_stop_release(void) {
+  depth -= depth > 0;
+  if (depth > 0) {
+    return;
+  }
   for (size_t i = 0; i < sizeof caught / sizeof *caught; ++i) {
     (void)signal(caught[i], SIG_DFL);
   }

@@ -10,7 +10,8 @@
 #include "base/error.h"
 
 /* Installs the handlers. A second signal a second or more after the first ends the process at
- * once, as the signal would have; the last checkpoint is whole, for files are renamed last. */
+ * once, as the signal would have; the last checkpoint is whole, for files are renamed last. Each
+ * call wants its release: the last one undoes it. */
 lks_status lks_stop_catch(lks_error *err) LKS_MUST_USE;
 
 /* Name of the signal that asked ("SIGTERM"), NULL: none has. */
@@ -20,7 +21,8 @@ const char *lks_stop_signal(void);
  * soon as one rank has ended with a code other than 0, and each should end with its own. */
 void lks_stop_ignore(void);
 
-/* Gives the signals their default meaning again and forgets what came. */
+/* Undoes a catch. After the last one, gives the signals their default meaning again and forgets
+ * what came. */
 void lks_stop_release(void);
 
 #endif

@@ -7,12 +7,46 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "world/watchdog.h"
+
+enum { PHASE_WORDS = 3 };
+_Static_assert(PHASE_WORDS * sizeof(uint64_t) == sizeof((lks_world){0}.phase), "a whole copy");
+
+/* A copy for readers in other threads, which look again when the version has changed. */
+static void show_phase(lks_world *world) {
+  lks_standing *standing = &world->standing;
+  uint64_t words[PHASE_WORDS];
+  memcpy(words, world->phase, sizeof words);
+  const uint64_t version = atomic_load_explicit(&standing->phase_versions, memory_order_relaxed);
+  atomic_store_explicit(&standing->phase_versions, version + 1, memory_order_relaxed);
+  for (int i = 0; i < PHASE_WORDS; ++i) {
+    atomic_store_explicit(&standing->phase[i], words[i], memory_order_release);
+  }
+  atomic_store_explicit(&standing->phase_versions, version + 2, memory_order_release);
+}
+
 void lks_world_phase(lks_world *world, const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
   (void)vsnprintf(world->phase, sizeof world->phase, format, arguments);
   va_end(arguments);
+  show_phase(world);
+  lks_world_doing(world, NULL);
   lks_world_beat(world);
+}
+
+void lks_world_shown_phase(const lks_world *world, char out[24]) {
+  const lks_standing *standing = &world->standing;
+  uint64_t words[PHASE_WORDS], before = 0, after = 0;
+  do {
+    before = atomic_load_explicit(&standing->phase_versions, memory_order_acquire);
+    for (int i = 0; i < PHASE_WORDS; ++i) {
+      words[i] = atomic_load_explicit(&standing->phase[i], memory_order_acquire);
+    }
+    after = atomic_load_explicit(&standing->phase_versions, memory_order_relaxed);
+  } while (before != after || before % 2 != 0);
+  memcpy(out, words, sizeof words);
+  out[sizeof words - 1] = '\0';
 }
 
 /* Tasks a launcher says it started; 0: it says nothing. */
@@ -138,6 +172,9 @@ void lks_world_close(lks_world **world) {
   if (w == NULL) {
     return;
   }
+  lks_world_phase(w, "end");
+  lks_watchdog_leave_mpi(w);
+  lks_world_wait_begin(w); /* the watchdog guards the last wait too */
   free_comm(&w->slice);
   free_comm(&w->node);
   free_comm(&w->comm);
@@ -145,6 +182,8 @@ void lks_world_close(lks_world **world) {
   if (w->initialised_mpi && MPI_Finalized(&finalised) == MPI_SUCCESS && !finalised) {
     (void)MPI_Finalize();
   }
+  lks_world_wait_end(w);
+  lks_watchdog_stop(w);
   free(w);
   *world = NULL;
 }

@@ -1,7 +1,8 @@
-/* The ranks of a run: communicators, where each runs, and how they agree.
+/* The ranks of a run: communicators, where each runs, how they agree, and what each is doing.
  *
  * MPI begins here. Nothing below this folder includes mpi.h. All communicators are duplicates
- * with MPI_ERRORS_RETURN set. */
+ * with MPI_ERRORS_RETURN set. What a rank is doing is written by its main thread alone and read by
+ * its watchdog, so it is atomic. */
 #ifndef LKS_WORLD_WORLD_H
 #define LKS_WORLD_WORLD_H
 
@@ -13,6 +14,19 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "lockstep/lockstep.h"
+
+/* Where a rank stands, for the watchdogs of all ranks. */
+typedef struct lks_standing {
+  atomic_int_fast64_t beats;     /* any progress */
+  atomic_int_fast64_t step;      /* update under way, from 1; 0: before the first */
+  atomic_int_fast64_t entered;   /* waits of the whole world begun: who has fewest is behind */
+  atomic_int_fast64_t rounds;    /* barriers of the node begun: the same within it */
+  atomic_int_fast64_t met;       /* of those, ended: all ranks were alive then */
+  atomic_bool waiting;           /* inside such a wait: others make the progress */
+  _Atomic(const char *) doing;   /* a literal; NULL: nothing said */
+  atomic_uint_fast64_t phase[3]; /* copy of lks_world.phase */
+  atomic_uint_fast64_t phase_versions; /* odd while the copy is being written */
+} lks_standing;
 
 struct lks_world {
   MPI_Comm comm;  /* all ranks */
@@ -29,16 +43,65 @@ struct lks_world {
   char host[64];
   char phase[24];                /* what this rank is doing; copied into errors */
   bool agreed;                   /* the last agreement was on an error: every rank has it */
-  atomic_int_fast64_t beats;     /* progress of this rank; see lks_world_beat */
+  lks_standing standing;         /* see lks_world_beat and its kin */
   struct lks_watchdog *watchdog; /* NULL while none runs */
 };
 
-/* Names the phase that errors of this rank carry ("data", "step 12"). Local. */
+/* Names the phase that errors of this rank carry ("data", "step 12"). Local, main thread. */
 void lks_world_phase(lks_world *world, const char *format, ...) LKS_PRINTF(2, 3);
 
-/* Says that this rank makes progress: call at least every few seconds of work. Local, cheap. */
+/* The phase as another thread of this process may read it. */
+void lks_world_shown_phase(const lks_world *world, char out[24]);
+
+static inline void lks_count_up(atomic_int_fast64_t *count) {
+  /* One writer: no read-modify-write instruction is needed. */
+  atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1,
+                        memory_order_relaxed);
+}
+
+/* Says that this rank makes progress: call at least every few seconds of work. Local, cheap, main
+ * thread, like those below. */
 static inline void lks_world_beat(lks_world *world) {
-  world->beats = world->beats + 1;
+  lks_count_up(&world->standing.beats);
+}
+
+/* Says what the rank is at, for the line that tells where it was last seen: a literal such as
+ * "reading rows"; NULL: no more. */
+static inline void lks_world_doing(lks_world *world, const char *what) {
+  atomic_store_explicit(&world->standing.doing, what, memory_order_relaxed);
+}
+
+/* The update that begins, from 1. A beat too. */
+static inline void lks_world_step(lks_world *world, int64_t step) {
+  atomic_store_explicit(&world->standing.step, step, memory_order_relaxed);
+  lks_world_beat(world);
+}
+
+/* Around every wait for other ranks. A rank that waits is not blamed while another makes progress;
+ * so do nothing else in between. Pairs do not nest. _begin is for waits that all ranks of the world
+ * enter, and counts them; lks_world_waits for those of some. NULL: ranks that no watchdog knows. */
+static inline void lks_world_waits(lks_world *world) {
+  if (world != NULL) {
+    atomic_store_explicit(&world->standing.waiting, true, memory_order_relaxed);
+  }
+}
+static inline void lks_world_wait_begin(lks_world *world) {
+  if (world != NULL) {
+    lks_count_up(&world->standing.entered);
+    lks_world_waits(world);
+  }
+}
+static inline void lks_world_wait_end(lks_world *world) {
+  if (world != NULL) {
+    atomic_store_explicit(&world->standing.waiting, false, memory_order_relaxed);
+    lks_count_up(&world->standing.met);
+    lks_world_beat(world);
+  }
+}
+
+/* Says that all ranks were alive a moment ago: their sum has come. */
+static inline void lks_world_met(lks_world *world) {
+  lks_count_up(&world->standing.met);
 }
 
 /* Divides the node's cores among its ranks and sets world->threads. asked > 0 wins, then
@@ -69,14 +132,25 @@ void lks_world_versions(char *out, size_t size);
 /* Turns an MPI return code into an error (LKS_COMM) with MPI's own words. */
 lks_status lks_fail_mpi(lks_error *err, int code, const char *expression) LKS_MUST_USE;
 
-#define TRY_MPI(call)                                                                              \
+#define TRY_MPI_CODE(code, text)                                                                   \
   do {                                                                                             \
-    const int mpi_code_ = (call);                                                                  \
+    const int mpi_code_ = (code);                                                                  \
     if (mpi_code_ != MPI_SUCCESS) {                                                                \
-      st = lks_fail_mpi(err, mpi_code_, #call);                                                    \
-      lks_error_frame(err, st, #call, __FILE__, __LINE__);                                         \
+      st = lks_fail_mpi(err, mpi_code_, text);                                                     \
+      lks_error_frame(err, st, text, __FILE__, __LINE__);                                          \
       goto cleanup;                                                                                \
     }                                                                                              \
+  } while (0)
+
+#define TRY_MPI(call) TRY_MPI_CODE(call, #call)
+
+/* The same for a call that waits for other ranks. */
+#define TRY_MPI_WAIT(world, call)                                                                  \
+  do {                                                                                             \
+    lks_world_wait_begin(world);                                                                   \
+    const int mpi_waited_ = (call);                                                                \
+    lks_world_wait_end(world);                                                                     \
+    TRY_MPI_CODE(mpi_waited_, #call);                                                              \
   } while (0)
 
 #endif

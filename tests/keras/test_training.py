@@ -41,7 +41,7 @@ def configuration(name, expected):
         config,
         data=data,
         train=dict(config["train"], init_from=weights),
-        device="cpu",
+        device=harness.DEVICE,
         checkpoint={"every_epochs": 0},
         run={"folder": "run"},
     )

@@ -41,6 +41,13 @@ while [ $(ls "$folder" | grep -c ^code) -lt ${OMPI_COMM_WORLD_SIZE:-1} ]; do sle
 exit $code
 """
 
+# What the runs of a test train on, unless the test says otherwise: cpu, or gpu with the module of
+# LOCKSTEP_BACKEND_DIR (else the one beside the program). So the same tests hold for every backend.
+DEVICE = os.environ.get("LOCKSTEP_TEST_DEVICE", "cpu")
+
+# How many GPUs there are to test on: a test that needs more skips. 0: enough.
+GPUS = int(os.environ.get("LOCKSTEP_TEST_GPUS", "0"))
+
 LAUNCHER_PREFIXES = ("OMPI_", "PMIX_", "PMI_", "SLURM_", "LOCKSTEP_", "OMP_", "PRTE_")
 
 
@@ -55,6 +62,8 @@ def environment(extra=None):
         OPENBLAS_NUM_THREADS="1",
         LC_ALL="C.UTF-8",
     )
+    if DEVICE != "cpu" and "LOCKSTEP_BACKEND_DIR" in os.environ:
+        result["LOCKSTEP_BACKEND_DIR"] = os.environ["LOCKSTEP_BACKEND_DIR"]
     result.update(extra or {})
     return result
 
@@ -65,6 +74,8 @@ def command(arguments, ranks):
 
 
 def mpirun(ranks):
+    if 0 < GPUS < ranks:
+        raise unittest.SkipTest(f"{ranks} ranks need as many GPUs, and there are {GPUS}")
     return ["mpirun", "-n", str(ranks), "--oversubscribe", "--bind-to", "none"]
 
 
@@ -437,7 +448,7 @@ def regression_config(file="data.h5", **changes):
         "metrics": ["mae"],
         "train": {"batch_size": 16, "epochs": 3},
         "run": {"folder": "run"},
-        "device": "cpu",
+        "device": DEVICE,
     }
     return merged(base, changes)
 

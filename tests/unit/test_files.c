@@ -1,4 +1,4 @@
-/* Writing aside, folders, the run's lock. */
+/* Writing aside, folders, hashes. */
 #include "scratch.h"
 
 #include <errno.h>
@@ -152,87 +152,6 @@ static void test_hash(void **state) {
   free(data);
 }
 
-/* ---- the lock */
-
-static void test_lock_of_this_process(void **state) {
-  scratch *at = *state;
-  lks_run_lock *first = NULL, *second = NULL;
-  char pid[32];
-  (void)snprintf(pid, sizeof(pid), "process %ld", (long)getpid());
-  assert_ok(lks_run_lock_take(at->folder, &first, &err));
-  assert_fails(lks_run_lock_take(at->folder, &second, &err), LKS_STORAGE, "run folder",
-               "is in use by", pid);
-  assert_null(second);
-  lks_run_lock_release(&first);
-  assert_null(first);
-  lks_run_lock_release(&first);
-  assert_ok(lks_run_lock_take(at->folder, &second, &err));
-  lks_run_lock_release(&second);
-  assert_fails(lks_run_lock_take(scratch_path(at, "none"), &first, &err), LKS_STORAGE,
-               "cannot write", ".lock");
-}
-
-/* Starts a process that takes the lock, says so, and stays. */
-static pid_t start_holder(const char *folder) {
-  int ready[2];
-  char byte = 0;
-  assert_int_equal(pipe(ready), 0);
-  const pid_t child = fork();
-  assert_true(child >= 0);
-  if (child == 0) {
-    lks_run_lock *lock = NULL;
-    const bool fine = lks_run_lock_take(folder, &lock, &err) == LKS_OK;
-    if (write(ready[1], fine ? "y" : "n", 1) == 1) {
-      (void)pause();
-    }
-    _exit(1);
-  }
-  assert_int_equal(read(ready[0], &byte, 1), 1);
-  assert_int_equal(byte, 'y');
-  (void)close(ready[0]);
-  (void)close(ready[1]);
-  return child;
-}
-
-static void test_lock_of_another(void **state) {
-  scratch *at = *state;
-  char pid[32];
-  lks_run_lock *lock = NULL;
-  const pid_t child = start_holder(at->folder);
-  (void)snprintf(pid, sizeof(pid), "process %ld on ", (long)child);
-  assert_fails(lks_run_lock_take(at->folder, &lock, &err), LKS_STORAGE, "in use by", pid);
-  assert_int_equal(kill(child, SIGKILL), 0);
-  assert_int_equal(waitpid(child, NULL, 0), child);
-  /* Its text is still there, but it is dead: taken over. */
-  assert_ok(lks_run_lock_take(at->folder, &lock, &err));
-  lks_run_lock_release(&lock);
-}
-
-/* Where the kernel's lock says nothing, the text decides. */
-static void test_lock_text(void **state) {
-  scratch *at = *state;
-  const char *path = scratch_path(at, ".lock");
-  char host[256] = {0}, text[512];
-  lks_run_lock *lock = NULL;
-  assert_int_equal(gethostname(host, sizeof(host) - 1), 0);
-  (void)snprintf(text, sizeof(text), "elsewhere 12 3456\n");
-  scratch_write(path, text, strlen(text));
-  assert_fails(lks_run_lock_take(at->folder, &lock, &err), LKS_STORAGE,
-               "in use by process 12 on elsewhere");
-  assert_non_null(strstr(err.remedy, "delete"));
-  assert_non_null(strstr(err.remedy, ".lock"));
-  (void)snprintf(text, sizeof(text), "%s %ld 0\n", host, (long)getppid()); /* lives */
-  scratch_write(path, text, strlen(text));
-  assert_fails(lks_run_lock_take(at->folder, &lock, &err), LKS_STORAGE, "in use by process");
-  (void)snprintf(text, sizeof(text), "%s %ld 1\n", host, (long)getppid()); /* number reused */
-  scratch_write(path, text, strlen(text));
-  assert_ok(lks_run_lock_take(at->folder, &lock, &err));
-  lks_run_lock_release(&lock);
-  scratch_write(path, "nonsense", 8);
-  assert_ok(lks_run_lock_take(at->folder, &lock, &err));
-  lks_run_lock_release(&lock);
-}
-
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_write_text),
@@ -242,9 +161,6 @@ int main(void) {
       cmocka_unit_test(test_folders),
       cmocka_unit_test(test_sweep),
       cmocka_unit_test(test_hash),
-      cmocka_unit_test(test_lock_of_this_process),
-      cmocka_unit_test(test_lock_of_another),
-      cmocka_unit_test(test_lock_text),
   };
   return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

@@ -153,7 +153,7 @@ static void on_demand_is_the_same(ranks *at) {
   char path[512];
   make_table(at, &spec, path);
   lks_data_options options = options_of(path);
-  options.train = (lks_table_options){.synthetic = {true, 50, INPUTS, 1}};
+  options.train = (lks_table_options){.synthetic = {true, 50, INPUTS, 1, 0}};
   options.test = (lks_table_options){.present = true, .file = path};
   options.memory_per_node = 8 << 10;
   lks_data_request request = request_of(&options);
@@ -335,9 +335,9 @@ static void refusals_of_data(ranks *at) {
   make_table(at, &bad, bad_path);
   options = options_of(path);
   lks_data_request request = request_of(&options);
-  options.test = (lks_table_options){.present = true, .synthetic = {true, 5, INPUTS + 1, 1}};
+  options.test = (lks_table_options){.present = true, .synthetic = {true, 5, INPUTS + 1, 1, 0}};
   refused(at, &request, LKS_DATA, "(data.test) has 4 feature columns", "(data.train) has 3");
-  options.test = (lks_table_options){.present = true, .synthetic = {true, 5, INPUTS, 2}};
+  options.test = (lks_table_options){.present = true, .synthetic = {true, 5, INPUTS, 2, 0}};
   refused(at, &request, LKS_DATA, "(data.test) has 2 target columns", "(data.train) has 1");
   options.test = (lks_table_options){0};
   options.train.targets = (lks_texts)FIXTURE_NAMES("x");

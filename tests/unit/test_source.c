@@ -236,7 +236,7 @@ static void one_of_file_and_synthetic(void **state) {
   lks_source *source = NULL;
   const lks_table_options neither = {.file = ""};
   const lks_table_options both = {.file = scratch_path(*state, "x.h5"),
-                                  .synthetic = {true, 1, 1, 1}};
+                                  .synthetic = {true, 1, 1, 1, 0}};
   assert_fails(lks_source_open(&neither, "data.test", true, 1, &source, &err), LKS_CONFIG,
                "data.test has neither");
   has_remedy("data.test.file");
@@ -281,7 +281,7 @@ static void synthetic_rows_do_not_depend_on_reading(void **state) {
   double row[IN];
   double row_targets[OUT];
   lks_source *source = NULL;
-  const lks_table_options options = {.synthetic = {true, ROWS, IN, OUT}};
+  const lks_table_options options = {.synthetic = {true, ROWS, IN, OUT, 0}};
   assert_ok(lks_source_open(&options, "data.train", true, 1, &source, &err));
   const lks_source_info *info = lks_source_describe(source);
   assert_true(info->rows == ROWS && info->inputs == IN && info->outputs == OUT);
@@ -305,6 +305,31 @@ static void synthetic_rows_do_not_depend_on_reading(void **state) {
   }
 }
 
+static void synthetic_labels_are_even(void **state) {
+  (void)state;
+  enum { ROWS = 30000, CLASSES = 3 };
+  lks_source *source = NULL;
+  const lks_table_options options = {
+      .synthetic = {.present = true, .rows = ROWS, .inputs = 1, .outputs = 1, .classes = CLASSES}};
+  assert_int_equal(lks_source_open(&options, "data.train", true, 7, &source, &err), LKS_OK);
+  double *labels = malloc(ROWS * sizeof *labels);
+  assert_non_null(labels);
+  assert_int_equal(lks_source_read(source, 0, ROWS, NULL, labels, &err), LKS_OK);
+  int counts[CLASSES] = {0};
+  for (int i = 0; i < ROWS; ++i) {
+    assert_true(labels[i] == 0.0 || labels[i] == 1.0 || labels[i] == 2.0);
+    ++counts[(int)labels[i]];
+  }
+  for (int c = 0; c < CLASSES; ++c) { /* five standard deviations of a binomial count: 408 */
+    assert_in_range(counts[c], 10000 - 408, 10000 + 408);
+  }
+  double one = -1.0;
+  assert_int_equal(lks_source_read(source, 1234, 1, NULL, &one, &err), LKS_OK);
+  assert_true(one == labels[1234]);
+  free(labels);
+  lks_source_close(&source);
+}
+
 /* n numbers: the mean lies within 6/sqrt(n) of 0, the mean square within 6 sqrt(2/n) of 1, the
  * correlation of features and targets within 6/sqrt(n) of 0: each fails once in 5e8. The largest of
  * n lies between 3 and 7. */
@@ -314,7 +339,7 @@ static void synthetic_rows_are_standard_normal(void **state) {
   static double x[N];
   static double y[N];
   lks_source *source = NULL;
-  const lks_table_options options = {.synthetic = {true, ROWS, IN, OUT}};
+  const lks_table_options options = {.synthetic = {true, ROWS, IN, OUT, 0}};
   assert_ok(lks_source_open(&options, "data.train", true, 9, &source, &err));
   assert_ok(lks_source_read(source, 0, ROWS, x, y, &err));
   double sum = 0;
@@ -345,6 +370,7 @@ int main(void) {
       cmocka_unit_test(not_a_number_is_placed),
       cmocka_unit_test(synthetic_rows_do_not_depend_on_reading),
       cmocka_unit_test(synthetic_rows_are_standard_normal),
+      cmocka_unit_test(synthetic_labels_are_even),
   };
   return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }

@@ -21,7 +21,7 @@ static void has_remedy(const char *words) {
 
 static lks_source *synthetic(int64_t rows) {
   lks_source *source = NULL;
-  const lks_table_options options = {.synthetic = {true, rows, 1, 1}};
+  const lks_table_options options = {.synthetic = {true, rows, 1, 1, 0}};
   assert_ok(lks_source_open(&options, "data.train", true, 1, &source, &err));
   return source;
 }

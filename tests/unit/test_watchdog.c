@@ -1,5 +1,6 @@
-/* The watchdog: sees the STOP file on rank 0 alone, lets a rank that beats live, and ends one that
- * does not with one line and the documented code. Each waits as long as it takes. */
+/* The watchdog of one rank: sees the STOP file on rank 0 alone, lets a rank that makes progress
+ * live, and ends one that does not with one line and the documented code. Each waits as long as it
+ * takes. */
 #include "scratch.h"
 
 #include <time.h>
@@ -18,6 +19,7 @@ static lks_world *rank_alone(int rank) {
   lks_world *world = calloc(1, sizeof *world);
   assert_non_null(world);
   world->rank = rank;
+  world->size = 2;
   lks_world_phase(world, "step %d", 3);
   return world;
 }
@@ -27,7 +29,8 @@ static void test_stop_file(void **state) {
   const char *path = scratch_path(at, "STOP");
   lks_world *world = rank_alone(0);
   assert_false(lks_watchdog_saw_stop_file(world)); /* none runs */
-  assert_ok(lks_watchdog_start(world, 0.0, path, &err));
+  assert_ok(lks_watchdog_start(world, 0.0, NULL, &err));
+  assert_ok(lks_watchdog_start(world, 0.0, path, &err)); /* runs already: looks from now on */
   assert_false(lks_watchdog_saw_stop_file(world));
   scratch_write(path, "", 0);
   while (!lks_watchdog_saw_stop_file(world)) {
@@ -106,7 +109,8 @@ static void test_stuck_rank_is_ended(void **state) {
   assert_int_equal(run_as("stuck", said, sizeof said), lks_exit_code(LKS_COMM));
   const char *line = strstr(said, "lockstep: error: no progress for ");
   assert_non_null(line);
-  assert_non_null(strstr(line, " s while in step 7 [rank 0, "));
+  assert_non_null(strstr(line, " of rank 0 on "));
+  assert_non_null(strstr(line, ", at step 7 (epoch 7), computing: stuck in a call"));
   assert_non_null(strstr(line, "raise run.timeout"));
 }
 
@@ -117,38 +121,131 @@ static void test_beating_rank_lives(void **state) {
   assert_null(strstr(said, "lockstep: error"));
 }
 
+/* Bytes that come in are progress, though nothing beats: a slow file system is not a hang. */
+static void test_reading_rank_lives(void **state) {
+  (void)state;
+  static char said[16384];
+  assert_int_equal(run_as("reading", said, sizeof said), 0);
+  assert_null(strstr(said, "lockstep: error"));
+}
+
+/* Computing is progress in the first step, for three timeouts; in later ones it is not. */
+static void test_computing_rank(void **state) {
+  (void)state;
+  static char said[16384];
+  assert_int_equal(run_as("first step", said, sizeof said), lks_exit_code(LKS_COMM));
+  const char *line = strstr(said, "no progress for ");
+  if (strstr(said, "lived on\n") == NULL || line == NULL) {
+    fail_msg("%s", said);
+  }
+  assert_non_null(strstr(line, "at step 1"));
+  assert_int_equal(run_as("second step", said, sizeof said), lks_exit_code(LKS_COMM));
+  assert_null(strstr(said, "lived on\n"));
+  assert_non_null(strstr(said, "at step 2"));
+}
+
+/* A job that was suspended as a whole goes on. */
+static void test_suspended_rank_lives(void **state) {
+  (void)state;
+  static char said[16384];
+  assert_int_equal(run_as("suspended", said, sizeof said), 0);
+  assert_null(strstr(said, "lockstep: error"));
+}
+
 static void test_end(void **state) {
   (void)state;
   static char said[16384];
-  assert_int_equal(run_as("ended", said, sizeof said), lks_exit_code(LKS_STORAGE));
-  assert_non_null(strstr(said, "lockstep: error: the disk is gone [rank 0, "));
-  assert_non_null(strstr(said, "step 7]; look for it\n"));
+  for (int guarded = 0; guarded < 2; ++guarded) {
+    assert_int_equal(run_as(guarded ? "ended guarded" : "ended", said, sizeof said),
+                     lks_exit_code(LKS_STORAGE));
+    assert_non_null(strstr(said, "lockstep: error: the disk is gone [rank 0, "));
+    assert_non_null(strstr(said, "step 7]; look for it\n"));
+  }
 }
 
-/* The child's part: a world of one rank whose timeout is the shortest there is. */
+/* ---- the child's part: a world of one rank */
+
+#define TIMEOUT 1.0
+
+static void beat_for(lks_world *world, double seconds) {
+  for (const double until = lks_now() + seconds; lks_now() < until;) {
+    lks_world_beat(world);
+    sleep_a_little();
+  }
+}
+
+static void read_for(double seconds) {
+  static char block[1 << 16];
+  FILE *zeros = fopen("/dev/zero", "rb");
+  for (const double until = lks_now() + seconds; zeros != NULL && lks_now() < until;) {
+    (void)!fread(block, 1, sizeof block, zeros);
+    sleep_a_little();
+  }
+  if (zeros != NULL) {
+    (void)fclose(zeros);
+  }
+}
+
+static void compute_for(double seconds) {
+  for (const double until = lks_now() + seconds; lks_now() < until;) {
+  }
+}
+
+/* Another process stops this one for longer than the timeout. */
+static void be_suspended(void) {
+  const pid_t self = getpid(), child = fork();
+  if (child == 0) {
+    const struct timespec pause = {(time_t)(3.0 * TIMEOUT), 0};
+    (void)kill(self, SIGSTOP);
+    (void)nanosleep(&pause, NULL);
+    (void)kill(self, SIGCONT);
+    _exit(0);
+  }
+  (void)waitpid(child, NULL, 0);
+}
+
+static void play(lks_world *world, const char *role) {
+  if (strcmp(role, "beating") == 0) {
+    beat_for(world, 4.0 * TIMEOUT);
+  } else if (strcmp(role, "reading") == 0) {
+    read_for(4.0 * TIMEOUT);
+  } else if (strcmp(role, "suspended") == 0) {
+    be_suspended();
+    beat_for(world, 2.0 * TIMEOUT);
+  } else if (strcmp(role, "stuck") == 0) {
+    lks_world_step(world, 7);
+    lks_world_doing(world, "computing");
+    (void)sleep(30);
+  } else if (strcmp(role, "first step") == 0 || strcmp(role, "second step") == 0) {
+    lks_world_step(world, 1);
+    const bool first = strcmp(role, "first step") == 0;
+    beat_for(world, 1.0); /* long enough to be seen */
+    if (!first) {
+      lks_world_step(world, 2);
+    }
+    compute_for(first ? 2.0 * TIMEOUT : 20.0);
+    (void)fprintf(stderr, "lived on\n");
+    compute_for(30.0);
+  }
+}
+
 static int rank_main(const char *role) {
   lks_world *world = NULL;
   if (lks_world_open(MPI_COMM_WORLD, &world, &err) != LKS_OK) {
     return 98;
   }
-  lks_world_phase(world, "step %d", 7);
-  if (strcmp(role, "ended") == 0) {
+  lks_world_phase(world, strncmp(role, "ended", 5) == 0 ? "step %d" : "epoch %d", 7);
+  if (strcmp(role, "ended") != 0 && (lks_watchdog_start(world, TIMEOUT, NULL, &err) != LKS_OK ||
+                                     lks_watchdog_connect(world, &err) != LKS_OK)) {
+    return 97;
+  }
+  if (strncmp(role, "ended", 5) == 0) {
     const lks_status st = lks_fail(&err, LKS_STORAGE, "look for it", "the disk is gone");
     err.status = st;
     lks_watchdog_end(world, &err);
   }
-  if (lks_watchdog_start(world, 0.2, NULL, &err) != LKS_OK) {
-    return 97;
-  }
-  const double started = lks_now(); /* beating: through more than the timeout and its grace */
-  while (strcmp(role, "stuck") == 0 || lks_now() - started < 5.0) {
-    if (strcmp(role, "beating") == 0) {
-      lks_world_beat(world);
-    }
-    sleep_a_little();
-  }
-  lks_watchdog_stop(world);
-  lks_world_close(&world);
+  play(world, role);
+  lks_world_close(&world); /* stops the watchdog */
   return 0;
 }
 
@@ -162,6 +259,9 @@ int main(int argc, char **argv) {
       cmocka_unit_test(test_start_and_stop),
       cmocka_unit_test(test_stuck_rank_is_ended),
       cmocka_unit_test(test_beating_rank_lives),
+      cmocka_unit_test(test_reading_rank_lives),
+      cmocka_unit_test(test_computing_rank),
+      cmocka_unit_test(test_suspended_rank_lives),
       cmocka_unit_test(test_end),
   };
   return cmocka_run_group_tests_name("watchdog", tests, NULL, NULL);

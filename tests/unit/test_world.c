@@ -43,9 +43,9 @@ static void check_words(ranks *at, const lks_error *err, lks_status status, int 
 static void agreement(ranks *at) {
   lks_error err;
   const int size = at->world->size, rank = at->world->rank;
-  const int64_t beats = at->world->beats;
+  const int64_t beats = at->world->standing.beats;
   CHECK(at, vote(at, LKS_OK, &err) == LKS_OK && err.status == LKS_OK && !at->world->agreed);
-  CHECK(at, at->world->beats > beats);
+  CHECK(at, at->world->standing.beats > beats);
   for (int failing = 0; failing < size; ++failing) {
     CHECK(at, vote(at, rank == failing ? LKS_DATA : LKS_OK, &err) == LKS_DATA);
     check_words(at, &err, LKS_DATA, failing);

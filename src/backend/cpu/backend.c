@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "backend/cpu/cpu.h"
 
@@ -213,6 +214,7 @@ static lks_status step_cpu(void *state, const lks_step *step, lks_control *contr
     b.mask.row_ids = feed->row_ids != NULL ? feed->row_ids + first : NULL;
     gather(cpu, feed, first, b.rows);
     run_program(cpu, plan->train.ops, plan->train.count, &b);
+    lks_world_beat(cpu->world); /* a large share takes long */
   }
   if (rows == 0) {
     memset(gradients, 0, plan->parameter_floats * sizeof *gradients);
@@ -272,6 +274,18 @@ static void describe_cpu(void *state, char *out, size_t size) {
                  cpu->threads, cpu->threads == 1 ? "" : "s");
 }
 
+static lks_status fingerprint_cpu(void *state, uint64_t *hash, lks_error *err) {
+  (void)err;
+  const lks_cpu *cpu = state;
+  *hash = XXH64(cpu->exchange.parameters, cpu->plan->parameter_floats * sizeof(float), 0);
+  return LKS_OK;
+}
+
+static void timing_cpu(void *state, lks_timing *timing) {
+  const lks_cpu *cpu = state;
+  *timing = (lks_timing){.wait = cpu->exchange.waited};
+}
+
 const lks_backend_ops lks_backend_cpu = {.name = "cpu",
                                          .abi = LKS_BACKEND_ABI,
                                          .lag = 0,
@@ -282,4 +296,6 @@ const lks_backend_ops lks_backend_cpu = {.name = "cpu",
                                          .step = step_cpu,
                                          .evaluate = evaluate_cpu,
                                          .predict = predict_cpu,
-                                         .describe = describe_cpu};
+                                         .describe = describe_cpu,
+                                         .fingerprint = fingerprint_cpu,
+                                         .timing = timing_cpu};

@@ -102,6 +102,7 @@ static lks_status open_private(lks_exchange *exchange, lks_world *world,
   memset(memory, 0, bytes);
   lks_exchange_place(exchange, &alone, memory, 0, 1, timeout);
   exchange->private_memory = memory;
+  exchange->barrier.world = world;
   if (world->size > 1) {
     exchange->everyone = world->comm;
     if (layout->gradient_floats > INT_MAX) {
@@ -132,6 +133,7 @@ lks_status lks_exchange_open(lks_exchange *exchange, lks_world *world, size_t pa
   lks_status opened = lks_shared_open(world, lks_exchange_bytes(&layout), &shared, err);
   if (lks_agree(world, opened, err) == LKS_OK) {
     lks_exchange_place(exchange, &layout, shared.base, world->local_rank, world->slices, timeout);
+    exchange->barrier.world = world;
     exchange->shared = shared;
     shared.window = MPI_WIN_NULL;
     opened = open_nodes(exchange, world, err);
@@ -257,7 +259,9 @@ static lks_status run_nodes(lks_exchange *exchange, const lks_update *update, lk
     sum_peers(exchange, exchange->layout.parameter_floats, LKS_CONTROL_FLOATS,
               exchange->sum + count);
     const double began = lks_now_coarse();
+    lks_world_waits(exchange->barrier.world);
     TRY(add_nodes(exchange, count + LKS_CONTROL_FLOATS, err));
+    lks_world_wait_end(exchange->barrier.world);
     exchange->waited += lks_now_coarse() - began;
     lks_control_decode(exchange->sum + count, control);
     if (exchange->local_rank == 0) {
@@ -276,8 +280,9 @@ static lks_status run_everyone(lks_exchange *exchange, const lks_update *update,
   lks_status st = LKS_OK;
   const size_t p = exchange->layout.parameter_floats;
   const double began = lks_now_coarse();
-  TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, exchange->gradients, (int)(p + LKS_CONTROL_FLOATS), MPI_FLOAT,
-                        MPI_SUM, exchange->everyone));
+  TRY_MPI_WAIT(exchange->barrier.world,
+               MPI_Allreduce(MPI_IN_PLACE, exchange->gradients, (int)(p + LKS_CONTROL_FLOATS),
+                             MPI_FLOAT, MPI_SUM, exchange->everyone));
   exchange->waited += lks_now_coarse() - began;
   lks_control_decode(exchange->gradients + p, control);
   if (may_update(control)) {

@@ -37,6 +37,7 @@ typedef struct lks_exchange {
   float *peers;                /* all ranks' gradients, [local_size, gradient_floats] */
   float *node_control;         /* [LKS_CONTROL_FLOATS], shared: the sum over all nodes */
   lks_barrier barrier;
+  double waited; /* s for other ranks, in all runs so far; 0 with one rank */
   /* across nodes; MPI_COMM_NULL and NULL when there is one node or no slice */
   MPI_Comm slice;
   int nodes, node_index;
