@@ -41,6 +41,8 @@ compiles() {
 has() { command -v "$1"; }
 has_library() { pkg-config --exists "$1" || pkg-config --exists "${2:-$1}"; }
 has_mpi() { has mpicc && has mpirun; }
+has_network_tools() { has ip && has tc; }
+has_slurm() { has slurmctld && has slurmd && has munged && has srun; }
 has_h5py() { /usr/bin/python3 -c 'import h5py' || python3 -c 'import h5py'; }
 
 needs_build='
@@ -60,6 +62,13 @@ needs_tests='
 cmocka|libcmocka-dev|has_library cmocka
 h5py|python3-h5py|has_h5py
 h5dump|hdf5-tools|has h5dump'
+
+# The tests on a cluster made of this machine want root, and are skipped without.
+if [ "$(id -u)" -eq 0 ] && has apt-get >/dev/null; then
+  needs_tests+='
+ip and tc|iproute2|has_network_tools
+Slurm|slurm-wlm munge|has_slurm'
+fi
 
 # Fills missing_names and missing_packages from a list of needs.
 find_missing() {
