@@ -13,7 +13,8 @@ static void print_cpu(const lks_device_row *row, lks_text *out) {
   char total[32], left[32];
   lks_text_add(out, "  %-7s %s, %d core%s (%s), %d thread%s, %s free of %s; %s\n", "cpu", row->name,
                row->core_count, row->core_count == 1 ? "" : "s", row->cores, row->threads,
-               row->threads == 1 ? "" : "s", lks_format_bytes(left, (double)row->memory_free),
+               row->threads == 1 ? "" : "s",
+               row->memory_free < 0 ? "unknown" : lks_format_bytes(left, (double)row->memory_free),
                lks_format_bytes(total, (double)row->memory_total), row->library);
 }
 

@@ -15,7 +15,8 @@ static void print_devices(const lks_device_report *devices, lks_report *report) 
     (void)snprintf(place, sizeof place, row->ordinal >= 0 ? "gpu:%d" : "cpu", row->ordinal);
     lks_report_line(report, label, "%s, %s %s%s%s, %s free of %s, cores %s, %d thread%s", row->host,
                     place, row->name, row->uuid[0] != '\0' ? ", " : "", row->uuid,
-                    lks_format_bytes(left, (double)row->memory_free),
+                    row->memory_free < 0 ? "unknown"
+                                         : lks_format_bytes(left, (double)row->memory_free),
                     lks_format_bytes(total, (double)row->memory_total), row->cores, row->threads,
                     row->threads == 1 ? "" : "s");
   }

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "data/memory.h"
 #include "device/nvml.h"
 #include "device/system.h"
 
@@ -36,7 +37,7 @@ static void cpu_row(const lks_world *world, lks_device_row *row) {
   (void)snprintf(row->backend, sizeof row->backend, "cpu");
   lks_system_processor(row->name, sizeof row->name);
   row->memory_total = page * (int64_t)sysconf(_SC_PHYS_PAGES);
-  row->memory_free = page * (int64_t)sysconf(_SC_AVPHYS_PAGES);
+  row->memory_free = lks_memory_free("/proc/meminfo", "/proc/self/cgroup", "/sys/fs/cgroup");
   row->numa_node = lks_system_numa_of_mask();
   put_blas(row->library, sizeof row->library);
 }

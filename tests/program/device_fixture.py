@@ -1,4 +1,4 @@
-"""Machines with GPUs, made up: a folder that stands in for / and modules whose answers are scripted.
+"""Machines with GPUs, made up: a folder that stands in for /, modules whose answers are scripted.
 
 What is scripted by which variable is said in tests/fakes/fake_module.c and fake_nvml.c.
 """

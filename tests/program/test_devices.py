@@ -3,10 +3,11 @@
 import os
 import re
 import socket
+import subprocess
 import unittest
 
 from device_fixture import UUID, DeviceTest, make_root
-from harness import ROOT, regression_config, regression_rows
+from harness import PROGRAM, ROOT, environment, mpirun, regression_config, regression_rows
 
 HOST = socket.gethostname()
 
@@ -87,7 +88,8 @@ class Listing(DeviceTest):
         env = self.machine(gpus=2) | {"FAKE_FAIL": "identify=214*1"}
         result = self.succeed("devices", env=env)
         self.assertIn("Num GPUs Available: 1", result.out)
-        self.assertRegex(result.out, r"rank 0 on \S+: gpu:1: GPU 1: hardware: CUDA .*leave this node")
+        self.assertRegex(result.out,
+                         r"rank 0 on \S+: gpu:1: GPU 1: hardware: CUDA .*leave this node")
         errors = self.json_of("devices", env=env)["errors"]
         self.assertEqual([(e["subject"], e["class"]) for e in errors], [("gpu:1", "hardware")])
 
@@ -210,7 +212,7 @@ class Placing(DeviceTest):
         self.assertEqual(len(self.touched()), 6)
 
     def test_nearness_is_judged_with_the_others(self):
-        """Near ranks may want the same GPU, so nothing is touched before they know of each other."""
+        """Near ranks may want the same GPU: nothing is touched before they know of each other."""
         self.write_h5("data.h5", **dict(zip("xy", regression_rows())))
         config = self.write_config(regression_config() | {"device": "gpu"})
         cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
@@ -218,7 +220,8 @@ class Placing(DeviceTest):
         self.fail_with(1, "lacks a required function", "train", config, ranks=2,
                        env=env | {"FAKE_LOG": self.path("log")})
         self.assertEqual(sorted(self.touched()),
-                         [(0, "describe", 1), (0, "launch", 1), (1, "describe", 0), (1, "launch", 0)])
+                         [(0, "describe", 1), (0, "launch", 1), (1, "describe", 0),
+                          (1, "launch", 0)])
 
     def test_train_places_before_it_reads(self):
         x, y = regression_rows()
@@ -234,7 +237,8 @@ class Product(DeviceTest):
 
     def test_on_every_device(self):
         env = self.machine(gpus=2)
-        for device, name in (("cpu", "cpu"), ("gpu:0", "gpu:0 Fake GPU"), ("gpu:1", "gpu:1 Fake GPU")):
+        for device, name in (("cpu", "cpu"), ("gpu:0", "gpu:0 Fake GPU"),
+                             ("gpu:1", "gpu:1 Fake GPU")):
             result = self.succeed("devices", "product", "--device", device, env=env)
             self.assertEqual(result.out, "[[1, 2], [3, 4]] x [[5, 6], [7, 8]]\n"
                                          f"rank 0 on {HOST}, {name}: [[19, 22], [43, 50]]\n")
@@ -243,7 +247,8 @@ class Product(DeviceTest):
         for ranks in (1, 2, 4):
             result = self.succeed("devices", "product", "--device", "cpu", ranks=ranks)
             self.assertEqual(result.outs[0].splitlines()[1:],
-                             [f"rank {r} on {HOST}, cpu: [[19, 22], [43, 50]]" for r in range(ranks)])
+                             [f"rank {r} on {HOST}, cpu: [[19, 22], [43, 50]]"
+                              for r in range(ranks)])
             self.assertEqual("".join(result.outs[1:]), "")
         found = self.json_of("devices", "product", "--device", "cpu", ranks=2)
         self.assertEqual([one["product"] for one in found], [[[19, 22], [43, 50]]] * 2)
@@ -256,9 +261,11 @@ class Product(DeviceTest):
 
 class ExcludedHosts(DeviceTest):
     def test_a_rank_there_is_refused_with_the_command(self):
-        last = self.fail_with(4, f"--exclude-host {HOST}: 2 of 2 ranks run there, the first is rank 0",
+        last = self.fail_with(4,
+                              f"--exclude-host {HOST}: 2 of 2 ranks run there, the first is rank 0",
                               "devices", "--exclude-host", HOST, ranks=2)
-        self.assertIn(f"start it on another host (mpirun --host NAME, sbatch --exclude={HOST})", last)
+        self.assertIn(f"start it on another host (mpirun --host NAME, sbatch --exclude={HOST})",
+                      last)
         self.fail_with(4, f"1 of 1 rank runs there.*sbatch --exclude=n7,{HOST}", "check",
                        "--exclude-host", f"n7,{HOST}", env={"SLURM_JOB_ID": "1"})
 
@@ -273,10 +280,30 @@ class ExcludedHosts(DeviceTest):
         for hosts in ("n7", f"{HOST}x", HOST[:-1] if len(HOST) > 1 else "n7", f"x{HOST},,n8"):
             self.succeed("devices", "--exclude-host", hosts, ranks=2)
 
-    def test_a_short_name_means_the_host_under_any_domain(self):
-        if "." not in HOST:
-            self.skipTest("this host's name has no domain")
-        self.fail_with(4, "--exclude-host", "devices", "--exclude-host", HOST.split(".")[0])
+    def on_hosts(self, script, *arguments):
+        """stderr of three ranks, each with the host name that the script gives it."""
+        inner = ["unshare", "--uts", "/bin/sh", "-c", script + '; exec "$0" "$@"', PROGRAM,
+                 *arguments]
+        result = subprocess.run([*mpirun(3), *inner], cwd=self.folder, env=environment(),
+                                check=False,
+                                stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                                timeout=60)
+        self.assertEqual(result.returncode, 4, result)
+        return result.stderr
+
+    @unittest.skipIf(os.geteuid() != 0, "only root may name hosts")
+    def test_the_hosts_that_are_left(self):
+        name = "hostname n$((OMPI_COMM_WORLD_RANK / 2 + 1)).site"
+        text = self.on_hosts(name, "devices", "--exclude-host", "n7,n2")
+        self.assertRegex(text,
+                         r"--exclude-host n7,n2: 1 of 3 ranks runs there, the first is rank 2 on "
+                         r"n2.site .*; start it with mpirun -n 2 --host n1.site:2\n")
+        text = self.on_hosts(f"{name}; export SLURM_JOB_ID=5", "devices", "--exclude-host",
+                             "n1.site")
+        self.assertRegex(text,
+                         r"2 of 3 ranks run there, the first is rank 0 on n1.site .*; start it "
+                         r"with mpirun -n 1 --host n2.site:1; for the next job: sbatch "
+                         r"--exclude=n1.site\n")
 
 
 class Readme(DeviceTest):
@@ -290,7 +317,8 @@ class Readme(DeviceTest):
     def test_its_commands(self):
         env = self.machine(gpus=2)
         shown = [r"\nNum GPUs Available: 2\n", "sum .*over 2 ranks by NCCL, values right.*\n(.*\n)*"
-                 "Usable: every rank has a GPU that computes", r"gpu:0 .*: \[\[19, 22\], \[43, 50\]\]"]
+                 "Usable: every rank has a GPU that computes",
+                 r"gpu:0 .*: \[\[19, 22\], \[43, 50\]\]"]
         commands = self.commands()
         self.assertEqual(len(commands), len(shown))
         for words, wanted in zip(commands, shown):

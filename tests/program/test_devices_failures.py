@@ -22,8 +22,9 @@ class Failures(DeviceTest):
         self.assertEqual(set(result.codes), {4}, result)
         self.assertEqual("".join(result.outs[1:] + result.errs[1:]), "")
         self.assertEqual(len(result.errs[0].splitlines()), 1, result)
-        self.assertRegex(result.err, rf"^lockstep: error: .*{words}.* \[rank \d+, [^],]+, {link}\]; "
-                                     f".*{advice}")
+        self.assertRegex(result.err,
+                         rf"^lockstep: error: .*{words}.* \[rank \d+, [^],]+, {link}\]; "
+                         f".*{advice}")
         found = json.loads(result.outs[0])
         self.assertFalse(found["usable"])
         broken = [one for rank in found["ranks"] for one in rank["links"]
@@ -61,7 +62,8 @@ class Failures(DeviceTest):
 
     def test_no_device_node(self):
         env = self.machine(nodes=0, module="/nowhere")
-        self.check(env, "nodes", "not found", "no device node /dev/nvidia0", "docker run --gpus all")
+        self.check(env, "nodes", "not found", "no device node /dev/nvidia0",
+                   "docker run --gpus all")
 
     def test_a_node_that_may_not_be_opened(self):
         """Run as somebody else than root, who may open everything."""
@@ -76,8 +78,9 @@ class Failures(DeviceTest):
                                 env=environment(env | {"HOME": self.folder, "TMPDIR": "/tmp"}),
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, **other)
         self.assertEqual(result.returncode, 4, result)
-        self.assertRegex(result.stderr, r"/dev/nvidia0 \(mode 0000\) may not be opened by this user: "
-                                        r"Permission denied .*, nodes\]; let the administrator")
+        self.assertRegex(result.stderr,
+                         r"/dev/nvidia0 \(mode 0000\) may not be opened by this user: "
+                         r"Permission denied .*, nodes\]; let the administrator")
 
     def test_a_node_that_a_cgroup_withholds(self):
         """A folder does not open to write either, and not for want of permission."""
@@ -113,7 +116,8 @@ class Failures(DeviceTest):
 
     def test_several_slices_for_one_rank(self):
         env = self.machine() | {"CUDA_VISIBLE_DEVICES": "MIG-1111,MIG-2222"}
-        self.check(env, "visible", "not found", "MIG-2222 is a second MIG slice: CUDA gives a process",
+        self.check(env, "visible", "not found",
+                   "MIG-2222 is a second MIG slice: CUDA gives a process",
                    "one MIG slice for each rank")
         self.fail_with(4, "several MIG slices for one rank.*; give each rank one slice", "devices",
                        "--device", "gpu", env=env)
@@ -134,7 +138,8 @@ class Failures(DeviceTest):
 
     def test_libcuda_is_no_library(self):
         env = self.machine(libcuda=False, module="/nowhere")
-        write(self.path("root/usr/lib64/libcuda.so.1"), "not an ELF file, but long enough to look at")
+        write(self.path("root/usr/lib64/libcuda.so.1"),
+              "not an ELF file, but long enough to look at")
         self.check(env, "libcuda", "not found", "libcuda.so.1: (invalid ELF header|file too short)",
                    "libcuda1|lies in")
 
@@ -154,7 +159,8 @@ class Failures(DeviceTest):
     def test_a_missing_library_lies_elsewhere(self):
         env = self.machine(module=NEEDY) | {"CUDA_HOME": TOOLKIT}
         self.check(env, "libraries", "not found", r"LD_LIBRARY_PATH is not set",
-                   f"libcublasLt.so.99 lies in {TOOLKIT}/lib64: export LD_LIBRARY_PATH={TOOLKIT}/lib64")
+                   f"libcublasLt.so.99 lies in {TOOLKIT}/lib64: "
+                   f"export LD_LIBRARY_PATH={TOOLKIT}/lib64")
         env["LD_LIBRARY_PATH"] = f"{TOOLKIT}/lib64"
         self.succeed("devices", "diagnose", env=env)
 
@@ -192,7 +198,8 @@ class Failures(DeviceTest):
     def test_driver_older_than_the_runtime(self):
         env = self.machine() | {"FAKE_FAIL": "count=35", "FAKE_DRIVER": "12020"}
         self.check(env, "versions", "driver",
-                   "driver: CUDA fakeError35 .35., words of the library.*the driver serves CUDA 12.2, "
+                   "driver: CUDA fakeError35 .35., words of the library.*the driver serves "
+                   "CUDA 12.2, "
                    "the runtime is 13.0 and needs driver 580", "install a newer driver")
 
     def test_codes_of_the_driver(self):
@@ -234,12 +241,14 @@ class Failures(DeviceTest):
 
     def test_more_ranks_than_gpus(self):
         env = self.machine(gpus=2)
-        self.check(env, "place", "busy", f"has 3 ranks and 2 GPUs: ranks 0 and 2 would share {UUID}0",
+        self.check(env, "place", "busy",
+                   f"has 3 ranks and 2 GPUs: ranks 0 and 2 would share {UUID}0",
                    "start 2 ranks a node", ranks=3)
 
     def test_two_ranks_shown_the_same_gpu(self):
         env = self.machine(gpus=2) | {"FAKE_SEES": "first"}
-        self.check(env, "place", "busy", f"ranks 0 and 1 would share {UUID}0", "start 1 rank a node",
+        self.check(env, "place", "busy", f"ranks 0 and 1 would share {UUID}0",
+                   "start 1 rank a node",
                    ranks=2)
 
     def test_enough_gpus_but_two_ranks_shown_the_same(self):
@@ -270,7 +279,8 @@ class Failures(DeviceTest):
 
     def test_one_rank_of_two(self):
         env = self.machine(gpus=2) | {"FAKE_FAIL": "launch=214@1"}
-        last = self.check(env, "code", "hardware", f"GPU 1 .*{UUID}1.: hardware", "leave this node out",
+        last = self.check(env, "code", "hardware", f"GPU 1 .*{UUID}1.: hardware",
+                          "leave this node out",
                           ranks=2)
         self.assertIn("[rank 1, ", last)
         result = self.run_program("devices", "diagnose", ranks=2, env=env)
@@ -307,10 +317,12 @@ class Failures(DeviceTest):
         for code, class_, advice in ((1, "communication", "NCCL_DEBUG=WARN"),
                                      (2, "communication", "NCCL_SOCKET_IFNAME"),
                                      (5, "communication", "a GPU of its own"),
-                                     (6, "communication", "other ranks"), (4, "internal", "report")):
+                                     (6, "communication", "other ranks"),
+                                     (4, "internal", "report")):
             with self.subTest(code=code):
                 env["FAKE_FAIL"] = f"collective=nccl:{code}"
-                self.fail_with(4, f"{class_}: NCCL fakeError{code}.*{advice}", "devices", "diagnose",
+                self.fail_with(4, f"{class_}: NCCL fakeError{code}.*{advice}", "devices",
+                               "diagnose",
                                env=env)
         env["FAKE_FAIL"] = "collective_id=nccl:2"
         self.check(env, "sum", "communication", "NCCL fakeError2", "NCCL_SOCKET_IFNAME", ranks=2)
@@ -319,7 +331,8 @@ class Failures(DeviceTest):
 
     def test_what_nvml_tells(self):
         for variables, words, advice in (
-            ({"FAKE_NVML": "ecc=15"}, "hardware: NVML code 15, NVML's words for 15", "leave this node"),
+            ({"FAKE_NVML": "ecc=15"}, "hardware: NVML code 15, NVML's words for 15",
+             "leave this node"),
             ({"FAKE_NVML": "ecc=16"}, "hardware: NVML code 16", "reset the GPU"),
             ({"FAKE_NVML_NO_ROWS": "1"}, "gpu:0 has no spare memory rows", "leave this node out"),
         ):
@@ -335,10 +348,13 @@ class Failures(DeviceTest):
              r"2 other processes hold memory on gpu:0: 4000000 \(1.0 GiB\), 4000001 \(1.0 GiB\)\n"
              ".*to do: wait for them"),
             ({"FAKE_NVML_MIG": "1"}, "ok      health .* a MIG slice of GPU-whole"),
-            ({"FAKE_NVML": "init=18"}, "unseen  health     NVML does not tell: NVML's words for 18"),
-            ({"FAKE_NVML": "handle=28"}, "unseen  health     NVML does not tell: NVML's words for 28"),
+            ({"FAKE_NVML": "init=18"},
+             "unseen  health     NVML does not tell: NVML's words for 18"),
+            ({"FAKE_NVML": "handle=28"},
+             "unseen  health     NVML does not tell: NVML's words for 28"),
             ({"FAKE_NVML": "ecc=3"}, "ok      health     no memory error, nobody else on it"),
-            ({"FAKE_MEMORY": "1024,100"}, "look    place .* 100.0 MiB of 1.0 GiB free\n.*nvidia-smi"),
+            ({"FAKE_MEMORY": "1024,100"},
+             "look    place .* 100.0 MiB of 1.0 GiB free\n.*nvidia-smi"),
         ):
             with self.subTest(variables=variables):
                 result = self.succeed("devices", "diagnose", env=self.again() | variables)
@@ -352,15 +368,18 @@ class Failures(DeviceTest):
                 result = self.succeed("devices", "diagnose", ranks=ranks, env=self.again(gpus=4))
                 text = result.outs[0]
                 self.assertEqual("".join(result.outs[1:]) + result.err, "")
-                self.assertEqual(text.splitlines()[-1], "Usable: every rank has a GPU that computes")
+                self.assertEqual(text.splitlines()[-1],
+                                 "Usable: every rank has a GPU that computes")
                 for rank in range(max(ranks, 1)):
                     self.assertIn(f"on gpu:{rank} [[1, 2], [3, 4]] x [[5, 6], [7, 8]] = [[19, 22], "
                                   "[43, 50]]", text)
                 self.assertIn("needs driver 580 or newer", text)
                 self.assertIn("cuDNN is not used", text)
                 names = re.findall(r"^  ok      (\w+) ", text, re.M)
-                self.assertEqual(names, ["pci", "driver", "nodes", "visible", "libcuda", "libraries",
-                                         "versions", "place", "health", "code", "product", "compare",
+                self.assertEqual(names,
+                                 ["pci", "driver", "nodes", "visible", "libcuda", "libraries",
+                                         "versions", "place", "health", "code", "product",
+                                         "compare",
                                          "sum"] * max(ranks, 1))
 
     def test_links_that_are_not_to_be_seen_are_passed(self):

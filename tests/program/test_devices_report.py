@@ -67,7 +67,8 @@ class Report(DeviceTest):
                     rows = f["ranks"][()]
                     self.assertEqual(list(rows["rank"]), list(range(count)))
                     self.assertEqual(list(rows["local_rank"]), list(range(count)))
-                    self.assertEqual({(r["host"].decode(), r["backend"], r["ordinal"]) for r in rows},
+                    self.assertEqual({(r["host"].decode(), r["backend"],
+                                       r["ordinal"]) for r in rows},
                                      {(HOST, b"cpu", -1)})
                     self.assertTrue((rows["memory_total"] > rows["memory_free"]).all())
                     links = f["links"][()]
@@ -150,7 +151,8 @@ class Report(DeviceTest):
         self.write(2, self.machine(gpus=2), "--device", "gpu")
         text = self.succeed("inspect", "devices.h5").out
         for words in ("devices.h5: device report, ", "  asked         gpu, memory as needed",
-                      "  got           2 x cuda on 1 node", f"rank 0        {HOST}, gpu:0 Fake GPU, {UUID}0",
+                      "  got           2 x cuda on 1 node",
+                      f"rank 0        {HOST}, gpu:0 Fake GPU, {UUID}0",
                       "  link          rank 0 and 1: gpu, 953.7 MiB/s, peer access"):
             self.assertIn(words, text)
         found = json.loads(self.succeed("inspect", "devices.h5", "--json").out)
@@ -190,7 +192,8 @@ class Report(DeviceTest):
         x, y = regression_rows()
         self.write_h5("data.h5", x=x, y=y)
         config = self.write_config(regression_config())
-        self.succeed("train", config, "train.epochs=1", "run.folder=run", ranks=2, env=self.nothing())
+        self.succeed("train", config, "train.epochs=1", "run.folder=run", ranks=2,
+                     env=self.nothing())
         with h5py.File(self.path("run", "devices.h5")) as f:
             self.check_schema(f)
             self.assertEqual(f.attrs["got"], "2 x cpu on 1 node")
