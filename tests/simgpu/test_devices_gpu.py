@@ -68,7 +68,8 @@ class Devices(Simulated):
             self.assertRegex(result.out, rf"{device}( {NAME})?: \[\[19, 22\], \[43, 50\]\]\n$")
 
     def test_report(self):
-        self.succeed("devices", "report", "devices.h5", "--device", "gpu", ranks=2, env=simulated(2))
+        self.succeed("devices", "report", "devices.h5", "--device", "gpu", ranks=2,
+                     env=simulated(2))
         with h5py.File(self.path("devices.h5")) as f:
             self.assertEqual([(r["backend"], r["ordinal"]) for r in f["ranks"]],
                              [(b"cuda", 0), (b"cuda", 1)])
@@ -101,8 +102,9 @@ class Failures(Simulated):
     def stops(self, env, link, class_, words, advice, *flags, ranks=0):
         result = self.run_program("devices", "diagnose", "--json", *flags, ranks=ranks, env=env)
         self.assertEqual(set(result.codes), {4}, result)
-        self.assertRegex(result.errs[0], rf"^lockstep: error: .*{words}.* \[rank \d+, [^],]+, {link}\]; "
-                                         f".*{advice}")
+        self.assertRegex(result.errs[0],
+                         rf"^lockstep: error: .*{words}.* \[rank \d+, [^],]+, {link}\]; "
+                         f".*{advice}")
         broken = [one for rank in json.loads(result.outs[0])["ranks"] for one in rank["links"]
                   if one["state"] == "broken"]
         self.assertEqual((broken[0]["link"], broken[0]["class"]), (link, class_))
@@ -113,7 +115,8 @@ class Failures(Simulated):
 
     def test_old_driver(self):
         self.stops(simulated(SIMGPU_DRIVER=12020), "versions", "driver",
-                   "cudaErrorInsufficientDriver .35.*serves CUDA 12.2, the runtime is 1[23].* needs "
+                   "cudaErrorInsufficientDriver .35.*serves CUDA 12.2, the runtime is 1[23].* "
+                   "needs "
                    "driver", "install a newer driver")
 
     def test_codes_of_the_driver(self):
@@ -129,36 +132,44 @@ class Failures(Simulated):
                        "gpu", env=simulated(CUDA_VISIBLE_DEVICES=""))
 
     def test_an_ordinal_past_the_end(self):
-        self.stops(simulated(2), "place", "not found", "gpu:2 is asked for, but rank 0 on .* sees 2",
+        self.stops(simulated(2), "place", "not found",
+                   "gpu:2 is asked for, but rank 0 on .* sees 2",
                    "gpu:0 to gpu:1", "--device", "gpu:2")
 
     def test_shared_devices(self):
         self.stops(simulated(2), "place", "busy", rf"ranks 0 and 1 on .* would share gpu:0, {UUID}",
                    "use device: gpu", "--device", "gpu:0", ranks=2)
-        self.stops(simulated(2), "place", "busy", "has 3 ranks and 2 GPUs: ranks 0 and 2 would share",
+        self.stops(simulated(2), "place", "busy",
+                   "has 3 ranks and 2 GPUs: ranks 0 and 2 would share",
                    "start 2 ranks a node", ranks=3)
 
     def test_devices_that_fail(self):
         for fault, link, class_, words, advice in (
-            ("cudaSetDevice:1+=46", "place", "busy", "cudaErrorDevicesUnavailable .46.", "exclusive"),
+            ("cudaSetDevice:1+=46", "place", "busy", "cudaErrorDevicesUnavailable .46.",
+             "exclusive"),
             ("cudaLaunchKernel:1=2", "code", "out of memory", "cudaErrorMemoryAllocation .2.",
              "batch_size"),
             ("cudaLaunchKernel:1=209", "code", "code not for this device",
              "NoKernelImageForDevice .209.*the module has code for", "compute capability"),
             ("cudaLaunchKernel:1=222", "code", "code not for this device", "UnsupportedPtxVersion",
              "machine code"),
-            ("cudaLaunchKernel:1=214", "code", "hardware", "ECCUncorrectable .214.", "this node out"),
+            ("cudaLaunchKernel:1=214", "code", "hardware", "ECCUncorrectable .214.",
+             "this node out"),
             ("cudaLaunchKernel:1=719", "code", "internal", "LaunchFailure .719.", "report"),
             ("cudaMalloc:1+=2", "product", "out of memory", "cudaMalloc", "batch_size"),
-            ("cublasLtCreate:1=1", "product", "driver", "CUBLAS_STATUS_NOT_INITIALIZED", "diagnose"),
-            ("cublasLtMatmul:1=13", "product", "internal", "CUBLAS_STATUS_EXECUTION_FAILED", "report"),
+            ("cublasLtCreate:1=1", "product", "driver", "CUBLAS_STATUS_NOT_INITIALIZED",
+             "diagnose"),
+            ("cublasLtMatmul:1=13", "product", "internal", "CUBLAS_STATUS_EXECUTION_FAILED",
+             "report"),
         ):
             with self.subTest(fault=fault):
-                self.stops(simulated(fail=fault), link, class_, rf"GPU 0 .{NAME}, .*{words}", advice)
+                self.stops(simulated(fail=fault), link, class_, rf"GPU 0 .{NAME}, .*{words}",
+                           advice)
 
     def test_nccl(self):
         for fault, words, advice in (
-            ("ncclGetUniqueId:1=2", "communication: NCCL ncclSystemError .2.", "NCCL_SOCKET_IFNAME"),
+            ("ncclGetUniqueId:1=2", "communication: NCCL ncclSystemError .2.",
+             "NCCL_SOCKET_IFNAME"),
             ("ncclCommInitRankConfig:1=1", "ncclUnhandledCudaError .1.", "NCCL_DEBUG=WARN"),
             ("ncclCommInitRankConfig:1=5", "ncclInvalidUsage .5.", "a GPU of its own"),
             ("ncclAllReduce:1=3", "ncclInternalError .3.", "NCCL_DEBUG=WARN"),
@@ -174,7 +185,8 @@ class Failures(Simulated):
         x, y = regression_rows()
         self.write_h5("data.h5", x=x, y=y)
         config = self.write_config(regression_config() | {"device": "gpu"})
-        self.fail_with(4, "GPU 0 .*: hardware: CUDA cudaErrorECCUncorrectable .*leave this node out",
+        self.fail_with(4,
+                       "GPU 0 .*: hardware: CUDA cudaErrorECCUncorrectable .*leave this node out",
                        "train", config, env=simulated(fail="cudaLaunchKernel:1=214"))
         self.fail_with(4, "ranks 0 and 1 would share", "train", config, ranks=2, env=simulated(1))
 

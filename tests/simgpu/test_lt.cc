@@ -150,7 +150,7 @@ private:
   cublasLtMatmulPreference_t preference_ = nullptr;
 };
 
-// The best algorithm, with a workspace; the index-th of what is found.
+// By every algorithm that is found, one after the other; by the best alone where D is read too.
 void multiply(const Asked &asked, const Device &a, const Device &b, const Device &d) {
   Product product(asked);
   cublasLtMatmulHeuristicResult_t results[8];
@@ -158,7 +158,7 @@ void multiply(const Asked &asked, const Device &a, const Device &b, const Device
   const cublasStatus_t status = product.choose(8, &found, results);
   CHECK(status == CUBLAS_STATUS_SUCCESS && found > 0, "epilogue %d: %d", asked.epilogue, status);
   const Device workspace(workspace_bytes);
-  for (int i = 0; i < found; ++i) { // each must give the same
+  for (int i = 0; i < found; ++i) {
     CHECK(product.run(results[i].algo, a.get(), b.get(), d.get(), workspace.get(),
                       workspace_bytes) == CUBLAS_STATUS_SUCCESS,
           "epilogue %d, algorithm %d", asked.epilogue, i);
