@@ -31,6 +31,7 @@ typedef struct lks_backend_request {
   bool memory_growth;   /* takes what the plan needs; false: all that memory_limit allows at once */
   int64_t memory_limit; /* bytes of device memory; 0: no limit but the device's */
   int64_t resident_bytes; /* of the training table, should the backend adopt it; 0: unknown */
+  bool profile;           /* tell the parts of a step apart, at the price of reading the clock */
 } lks_backend_request;
 
 /* Arithmetic of the products; parameters, gradients and slots are fp32 in all of them. */
@@ -67,9 +68,13 @@ typedef struct lks_choice_made {
   double seconds;  /* measured; 0: not measured */
 } lks_choice_made;
 
-/* Totals of all steps so far. Sampled by a coarse clock: right to some milliseconds, not less. */
+/* Totals of all steps so far, in seconds. `wait` is sampled by a coarse clock: right to some
+ * milliseconds, not less. The others stay 0 unless the request said `profile`. */
 typedef struct lks_timing {
-  double wait; /* s in exchanges until the other ranks were there */
+  double wait;     /* in exchanges until the other ranks were there */
+  double compute;  /* gathering rows, forward and backward */
+  double exchange; /* summing gradients over the ranks, waiting included */
+  double update;   /* the optimizer's pass */
 } lks_timing;
 
 typedef struct lks_backend_ops {

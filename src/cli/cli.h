@@ -17,7 +17,7 @@ typedef struct lks_flags {
   bool dry_run, overwrite, json, probabilities, markdown;
   const char *checkpoint, *data, *in, *out, *layer;
   const char *features, *targets, *delimiter, *header, *compress;
-  const char *device, *exclude_host;
+  const char *device, *exclude_host, *seconds;
 } lks_flags;
 
 typedef struct lks_flag {
@@ -68,7 +68,7 @@ extern const lks_flag lks_common_flags[];
 
 extern const lks_command lks_command_train, lks_command_evaluate, lks_command_predict,
     lks_command_check, lks_command_devices, lks_command_convert, lks_command_inspect,
-    lks_command_options, lks_command_completion, lks_command_man;
+    lks_command_bench, lks_command_options, lks_command_completion, lks_command_man;
 
 /* Fills cli from the arguments. LKS_USAGE names the nearest command or flag. */
 lks_status lks_cli_parse(int argc, char **argv, lks_cli *cli, lks_error *err) LKS_MUST_USE;

@@ -96,7 +96,7 @@ cleanup:
 static int run_ranks(lks_cli *cli, lks_status parsed, lks_error *err) {
   lks_status st = LKS_OK;
   lks_error found = *err;
-  if (parsed == LKS_OK && cli->command->configured) {
+  if (parsed == LKS_OK && cli->command->configured && cli->operand_count > 0) {
     parsed = lks_cli_configure(cli, cli->operands[0], &found);
   }
   if (cli->settings != NULL) { /* before a part of MPI opens a context on another device */

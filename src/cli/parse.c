@@ -4,17 +4,10 @@
 
 #include "cli/cli.h"
 
-const lks_command *const lks_commands[] = {&lks_command_train,
-                                           &lks_command_evaluate,
-                                           &lks_command_predict,
-                                           &lks_command_check,
-                                           &lks_command_devices,
-                                           &lks_command_convert,
-                                           &lks_command_inspect,
-                                           &lks_command_options,
-                                           &lks_command_completion,
-                                           &lks_command_man,
-                                           NULL};
+const lks_command *const lks_commands[] = {
+    &lks_command_train,   &lks_command_evaluate,   &lks_command_predict, &lks_command_check,
+    &lks_command_devices, &lks_command_convert,    &lks_command_inspect, &lks_command_bench,
+    &lks_command_options, &lks_command_completion, &lks_command_man,     NULL};
 
 const lks_flag lks_common_flags[] = {
     {"--help", NULL, offsetof(lks_flags, help), "what this command does, and its options"},

@@ -1,8 +1,8 @@
 /* Measuring a training step, and the machine that it runs on: what `lockstep bench` prints.
  *
- * A workload is trained on synthetic rows of its shape, files untouched, on 1, 2, 4 ... and all
- * ranks. A step's parts are its own clock's; the limits are measured in the same minute on the same
- * ranks, all of them busy. */
+ * A workload is trained without writing any file, on 1, 2, 4 ... and all ranks. A step's parts are
+ * its own clock's; the limits are measured in the same minute on the same ranks, all of them busy.
+ */
 #ifndef LKS_TRAIN_BENCH_H
 #define LKS_TRAIN_BENCH_H
 
@@ -11,8 +11,8 @@
 
 /* What the machine can do, with every rank at it at once. */
 typedef struct lks_bench_limits {
-  double product_flops; /* flop/s of a rank: a large fp32 product */
-  double memory_bytes;  /* byte/s of a rank: read two arrays, write one, far beyond the caches */
+  double product_flops;  /* flop/s of a rank: a large fp32 product */
+  double memory_bytes;   /* byte/s of a rank: read two arrays, write one, far beyond the caches */
   double exchange_small; /* s: an exchange of 1,000 parameters; 0 with one rank */
   double exchange_large; /* s: one of 10 million */
 } lks_bench_limits;
@@ -22,11 +22,11 @@ typedef struct lks_bench_row {
   const char *name;
   int ranks;
   int64_t batch, parameters;
-  int64_t steps; /* measured */
-  double step;   /* s, median */
-  double best;   /* s, least */
+  int64_t steps;                           /* measured */
+  double step;                             /* s, median */
+  double best;                             /* s, least */
   double input, compute, exchange, update; /* s of the median step; 0: not told apart */
-  double flops;                            /* of a step, all ranks */
+  double flops; /* of a step, all ranks; 0: on a GPU, whose limits are not measured */
 } lks_bench_row;
 
 typedef struct lks_bench_case {
@@ -41,8 +41,8 @@ extern const lks_bench_case lks_bench_cases[];
 lks_status lks_bench_measure_limits(lks_world *world, lks_bench_limits *limits,
                                     lks_error *err) LKS_MUST_USE;
 
-/* Trains on the first `ranks` ranks for about `seconds`; the others sleep. Settings must name
- * synthetic data. *row is filled on rank 0, but for its name. Collective over all ranks. */
+/* Trains on the first `ranks` ranks for about `seconds`; the others sleep. *row is filled on rank
+ * 0, but for its name. Collective over all ranks. */
 lks_status lks_bench_measure(lks_world *world, int ranks, lks_settings *settings, double seconds,
                              lks_bench_row *row, lks_error *err) LKS_MUST_USE;
 

@@ -112,7 +112,8 @@ lks_status lks_run_open_backend(lks_run *run, lks_error *err) {
                                        .precision = settings->device.precision,
                                        .memory_growth = settings->device.memory_growth,
                                        .memory_limit = settings->device.memory_limit,
-                                       .resident_bytes = resident_bytes(run)};
+                                       .resident_bytes = resident_bytes(run),
+                                       .profile = run->profile};
   TRY(lks_backend_open(run->device.backend, &request, &run->backend, err));
 cleanup:
   return st;

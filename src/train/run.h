@@ -18,6 +18,7 @@ typedef struct lks_run {
   lks_model *model;
   lks_plan *plan;
   lks_backend backend;
+  bool profile; /* set before the backend is opened: it tells the parts of a step apart */
 } lks_run;
 
 /* Which sets are needed, and the scaling to use instead of fitting one. */

@@ -68,12 +68,17 @@ static int64_t launcher_tasks(const char **launcher) {
   return most;
 }
 
-/* Each of several tasks believing to be alone would train the same model over one folder. */
-static lks_status check_launcher(const lks_world *world, lks_error *err) {
+/* Each of several tasks believing to be alone would train the same model over one folder. A part
+ * that was split off on purpose may well have one rank. */
+static lks_status check_launcher(const lks_world *world, MPI_Comm parent, lks_error *err) {
   lks_status st = LKS_OK;
+  int all = MPI_UNEQUAL, self = MPI_UNEQUAL;
+  TRY_MPI(MPI_Comm_compare(parent, MPI_COMM_WORLD, &all));
+  TRY_MPI(MPI_Comm_compare(parent, MPI_COMM_SELF, &self));
+  const bool whole = all == MPI_IDENT || self == MPI_IDENT;
   const char *launcher = NULL;
   const int64_t tasks = launcher_tasks(&launcher);
-  if (world->size == 1 && tasks > 1) {
+  if (whole && world->size == 1 && tasks > 1) {
     FAIL(LKS_COMM,
          strcmp(launcher, "srun") == 0
              ? "use srun --mpi=pmix, or mpirun inside the job"
@@ -151,7 +156,7 @@ lks_status lks_world_open(MPI_Comm parent, lks_world **out, lks_error *err) {
   TRY_MPI(MPI_Comm_size(world->comm, &world->size));
   lks_world_phase(world, "launcher");
   TRY(find_nodes(world, err));
-  TRY(lks_agree(world, check_launcher(world, err), err));
+  TRY(lks_agree(world, check_launcher(world, parent, err), err));
   *out = world;
   world = NULL;
 cleanup:

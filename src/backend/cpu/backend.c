@@ -9,15 +9,13 @@
 
 /* ---- BLAS threads: every library names its setter differently; none is needed to be right. */
 
-typedef void (*set_threads)(int);
-
-static set_threads find_set_threads(void) {
+lks_set_threads lks_find_set_threads(void) {
   static const char *const names[] = {"openblas_set_num_threads", "MKL_Set_Num_Threads",
                                       "bli_thread_set_num_threads"};
   for (size_t i = 0; i < sizeof names / sizeof *names; ++i) {
     void *symbol = dlsym(RTLD_DEFAULT, names[i]);
     if (symbol != NULL) {
-      set_threads function;
+      lks_set_threads function;
       memcpy(&function, &symbol, sizeof function); /* ISO C has no cast from data to code */
       return function;
     }
@@ -122,8 +120,9 @@ static lks_status open_cpu(const lks_backend_request *request, void **state, lks
     cpu->plan = plan;
     cpu->world = request->world;
     cpu->seed = request->seed;
+    cpu->profile = request->profile;
     cpu->threads = request->world->threads;
-    cpu->set_blas_threads = find_set_threads();
+    cpu->set_blas_threads = lks_find_set_threads();
     cpu->work = aligned_alloc(4096, bytes);
     if (cpu->work != NULL) {
       memset(cpu->work, 0, bytes);
@@ -139,6 +138,7 @@ static lks_status open_cpu(const lks_backend_request *request, void **state, lks
   if (note != NULL && request->world->rank == 0) {
     (void)fprintf(stderr, "lockstep: warning: %s\n", note);
   }
+  cpu->exchange.profile = request->profile;
   use_threads(cpu, cpu->threads);
   *state = cpu;
   cpu = NULL;
@@ -208,6 +208,7 @@ static lks_status step_cpu(void *state, const lks_step *step, lks_control *contr
              .targets = cpu->work + plan->targets,
              .mask = {.seed = cpu->seed, .step = step->step}};
   const int64_t rows = step->votes.failed ? 0 : feed->count;
+  const double began = cpu->profile ? lks_now() : 0.0;
   for (int64_t first = 0; first < rows; first += plan->block_rows) {
     b.rows = rows - first < plan->block_rows ? rows - first : plan->block_rows;
     b.accumulate = first > 0;
@@ -224,7 +225,12 @@ static lks_status step_cpu(void *state, const lks_step *step, lks_control *contr
       lks_all_finite_cpu(gradients, plan->parameter_floats) && b.sums.loss - b.sums.loss == 0.0;
   put_control(gradients + plan->parameter_floats, plan->model, &step->votes, &b, rows, finite);
   const lks_update update = lks_optimizer_update(&plan->model->optimizer, step->step);
+  const double computed = cpu->profile ? lks_now() : 0.0;
   TRY(lks_exchange_run(&cpu->exchange, &update, control, err));
+  if (cpu->profile) {
+    cpu->compute += computed - began;
+    cpu->exchanged += lks_now() - computed;
+  }
   control->step = step->step;
   control->not_finite_here = !finite;
 cleanup:
@@ -283,7 +289,10 @@ static lks_status fingerprint_cpu(void *state, uint64_t *hash, lks_error *err) {
 
 static void timing_cpu(void *state, lks_timing *timing) {
   const lks_cpu *cpu = state;
-  *timing = (lks_timing){.wait = cpu->exchange.waited};
+  *timing = (lks_timing){.wait = cpu->exchange.waited,
+                         .compute = cpu->compute,
+                         .exchange = cpu->exchanged - cpu->exchange.updated,
+                         .update = cpu->exchange.updated};
 }
 
 const lks_backend_ops lks_backend_cpu = {.name = "cpu",

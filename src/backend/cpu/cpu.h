@@ -22,15 +22,24 @@
 #define LKS_HOT
 #endif
 
+typedef void (*lks_set_threads)(int);
+
 typedef struct lks_cpu {
   const lks_plan *plan;
   lks_world *world;
   uint64_t seed;
-  float *work;                   /* [plan->work_floats], this rank's */
-  lks_exchange exchange;         /* owns parameters, gradients and slots */
-  void (*set_blas_threads)(int); /* NULL: the BLAS has no such call */
+  float *work;                      /* [plan->work_floats], this rank's */
+  lks_exchange exchange;            /* owns parameters, gradients and slots */
+  lks_set_threads set_blas_threads; /* NULL: the BLAS has no such call */
   int threads;
+  bool profile;              /* whether the next two are measured */
+  double compute, exchanged; /* s, in all steps so far; exchanged includes the update */
 } lks_cpu;
+
+/* ---- backend.c */
+
+/* The call of the loaded BLAS that sets how many threads it uses; NULL: it has none. */
+lks_set_threads lks_find_set_threads(void);
 
 /* ---- dense.c: row-major; x [rows, inputs], y and z [rows, outputs], w [inputs, outputs] */
 

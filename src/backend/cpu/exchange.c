@@ -176,13 +176,17 @@ static void sum_peers(const lks_exchange *exchange, size_t first, size_t count, 
   }
 }
 
-static void update_range(const lks_exchange *exchange, const lks_update *update, size_t first,
+static void update_range(lks_exchange *exchange, const lks_update *update, size_t first,
                          size_t count, const float *g) {
   float *slots[LKS_MAX_SLOTS] = {0};
+  const double began = exchange->profile ? lks_now() : 0.0;
   for (int s = 0; s < exchange->layout.slots; ++s) {
     slots[s] = exchange->slots[s] + first;
   }
   lks_update_cpu(update, count, g, exchange->parameters + first, slots);
+  if (exchange->profile) {
+    exchange->updated += lks_now() - began;
+  }
 }
 
 static bool may_update(const lks_control *control) {

@@ -37,7 +37,9 @@ typedef struct lks_exchange {
   float *peers;                /* all ranks' gradients, [local_size, gradient_floats] */
   float *node_control;         /* [LKS_CONTROL_FLOATS], shared: the sum over all nodes */
   lks_barrier barrier;
-  double waited; /* s for other ranks, in all runs so far; 0 with one rank */
+  double waited;  /* s for other ranks, in all runs so far; 0 with one rank */
+  bool profile;   /* whether `updated` is measured; set after opening */
+  double updated; /* s in the optimizer's pass, in all runs so far */
   /* across nodes; MPI_COMM_NULL and NULL when there is one node or no slice */
   MPI_Comm slice;
   int nodes, node_index;

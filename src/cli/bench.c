@@ -1,0 +1,234 @@
+/* lockstep bench */
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/text.h"
+#include "cli/cli.h"
+#include "train/bench.h"
+
+enum { MOST_ROWS = 64 };
+
+static const lks_flag flags[] = {
+    {"--json", NULL, offsetof(lks_flags, json), "print JSON"},
+    {"--seconds", "S", offsetof(lks_flags, seconds), "time to spend on each line (default: 1)"},
+    {0}};
+
+/* ---- words */
+
+typedef struct words {
+  char text[24];
+} words;
+
+/* Three digits, in a unit that suits: "5.8 us", "66 ms". */
+static words say_seconds(double seconds) {
+  words said;
+  if (seconds <= 0.0) {
+    (void)snprintf(said.text, sizeof said.text, "-");
+  } else if (seconds < 0.9995e-3) {
+    (void)snprintf(said.text, sizeof said.text, "%.3g us", seconds * 1e6);
+  } else if (seconds < 0.9995) {
+    (void)snprintf(said.text, sizeof said.text, "%.3g ms", seconds * 1e3);
+  } else {
+    (void)snprintf(said.text, sizeof said.text, "%.3g s", seconds);
+  }
+  return said;
+}
+
+static void print_limits(const lks_world *world, const lks_bench_limits *limits) {
+  (void)printf("A rank of this machine, with %s busy: %.0f Gflop/s in a product of 1024x1024, "
+               "%.1f GB/s of memory\n",
+               world->size > 1 ? "all of them" : "it alone", limits->product_flops * 1e-9,
+               limits->memory_bytes * 1e-9);
+  if (world->size > 1) {
+    (void)printf("Exchange among %d ranks: 1,000 parameters %s, 10 million %s\n", world->size,
+                 say_seconds(limits->exchange_small).text,
+                 say_seconds(limits->exchange_large).text);
+  }
+  (void)printf("\n%-10s %5s %7s %10s %10s %10s %10s %10s %12s %9s\n", "workload", "ranks", "batch",
+               "step", "input", "compute", "exchange", "update", "samples/s", "of peak");
+}
+
+static double of_peak(const lks_bench_row *row, const lks_bench_limits *limits) {
+  return row->flops / row->step / (limits->product_flops * row->ranks);
+}
+
+static void print_row(const lks_bench_row *row, const lks_bench_limits *limits) {
+  (void)printf("%-10s %5d %7lld", row->name, row->ranks, (long long)row->batch);
+  const double parts[] = {row->step, row->input, row->compute, row->exchange, row->update};
+  for (size_t i = 0; i < sizeof parts / sizeof *parts; ++i) {
+    (void)printf(" %10s", say_seconds(parts[i]).text);
+  }
+  (void)printf(" %12.0f", (double)row->batch / row->step);
+  if (row->flops > 0.0) {
+    (void)printf(" %7.0f %%\n", 100.0 * of_peak(row, limits));
+  } else {
+    (void)printf(" %9s\n", "-");
+  }
+  (void)fflush(stdout);
+}
+
+static void print_verdict(const lks_bench_row *rows, int count) {
+  int faster = 0;
+  int64_t batch = 0;
+  const lks_bench_row *all = &rows[count - 1];
+  if (!lks_bench_loses(rows, count, &faster, &batch)) {
+    return;
+  }
+  (void)printf("  %s: %d ranks lose to %d (%s against %s a step): ", all->name, all->ranks,
+               rows[faster].ranks, say_seconds(all->step).text,
+               say_seconds(rows[faster].step).text);
+  if (batch > all->batch) {
+    (void)printf("use %d, or batches of %lld rows and more\n", rows[faster].ranks,
+                 (long long)batch);
+  } else {
+    (void)printf("use %d%s\n", rows[faster].ranks,
+                 all->compute > 0.8 * rows[faster].compute
+                     ? "; the ranks seem to share cores (see lockstep devices)"
+                     : "");
+  }
+}
+
+/* ---- JSON */
+
+static json_t *limits_json(const lks_bench_limits *limits) {
+  return json_pack("{s:f, s:f, s:f, s:f}", "product_flops_per_s", limits->product_flops,
+                   "memory_bytes_per_s", limits->memory_bytes, "exchange_1000_s",
+                   limits->exchange_small, "exchange_10000000_s", limits->exchange_large);
+}
+
+static json_t *row_json(const lks_bench_row *row, const lks_bench_limits *limits) {
+  return json_pack("{s:s, s:i, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "workload",
+                   row->name, "ranks", row->ranks, "batch", (json_int_t)row->batch, "parameters",
+                   (json_int_t)row->parameters, "steps", (json_int_t)row->steps, "step_s",
+                   row->step, "best_step_s", row->best, "input_s", row->input, "compute_s",
+                   row->compute, "exchange_s", row->exchange, "update_s", row->update, "of_peak",
+                   of_peak(row, limits));
+}
+
+static lks_status print_json(const lks_world *world, const lks_bench_limits *limits,
+                             const lks_bench_row *rows, int count, lks_error *err) {
+  lks_status st = LKS_OK;
+  char *text = NULL;
+  json_t *root = NULL, *all = json_array();
+  for (int i = 0; i < count; ++i) {
+    if (json_array_append_new(all, row_json(&rows[i], limits)) != 0) {
+      FAIL(LKS_NO_MEMORY, "free some memory", "out of memory for the results");
+    }
+  }
+  root = json_pack("{s:s, s:i, s:o, s:o}", "version", lks_version(), "ranks", world->size, "limits",
+                   limits_json(limits), "steps", json_incref(all));
+  text = root != NULL ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) : NULL;
+  TRY_ALLOC(text);
+  (void)printf("%s\n", text);
+cleanup:
+  free(text);
+  json_decref(root);
+  json_decref(all);
+  return st;
+}
+
+/* ---- measuring */
+
+typedef struct plan {
+  lks_bench_limits limits;
+  lks_bench_row rows[MOST_ROWS];
+  int count;
+  double seconds;
+} plan;
+
+static lks_status read_seconds(const lks_cli *cli, double *seconds, lks_error *err) {
+  lks_status st = LKS_OK;
+  *seconds = 1.0;
+  if (cli->flags.seconds != NULL &&
+      (!lks_parse_real(cli->flags.seconds, seconds) || !(*seconds > 0.0 && *seconds <= 3600.0))) {
+    FAIL(LKS_USAGE, "write a number of seconds, as in --seconds 0.5",
+         "--seconds: '%s' is not between 0 and 3600", cli->flags.seconds);
+  }
+cleanup:
+  return st;
+}
+
+/* One workload on 1, 2, 4 ... and all ranks. */
+static lks_status measure(lks_cli *cli, plan *p, const char *name, lks_settings *settings,
+                          lks_error *err) {
+  lks_status st = LKS_OK;
+  const lks_world *world = cli->world;
+  const int first = p->count;
+  const bool prints = world->rank == 0 && !cli->flags.json;
+  for (int ranks = 1; p->count < MOST_ROWS;
+       ranks = 2 * ranks < world->size ? 2 * ranks : world->size) {
+    lks_bench_row *row = &p->rows[p->count];
+    TRY(lks_bench_measure(cli->world, ranks, settings, p->seconds, row, err));
+    row->name = name;
+    p->count += 1;
+    if (prints) {
+      print_row(row, &p->limits);
+    }
+    if (ranks == world->size) {
+      break;
+    }
+  }
+  if (prints) {
+    print_verdict(p->rows + first, p->count - first);
+  }
+cleanup:
+  return st;
+}
+
+static lks_status measure_cases(lks_cli *cli, plan *p, lks_error *err) {
+  lks_status st = LKS_OK;
+  lks_settings *settings = NULL;
+  for (const lks_bench_case *c = lks_bench_cases; c->name != NULL; ++c) {
+    TRY(lks_settings_parse(c->config, c->name, cli->overrides, cli->override_count, &settings,
+                           err));
+    TRY(measure(cli, p, c->name, settings, err));
+    lks_settings_free(&settings);
+  }
+cleanup:
+  lks_settings_free(&settings);
+  return st;
+}
+
+static lks_status run(lks_cli *cli, lks_error *err) {
+  lks_status st = LKS_OK;
+  plan *p = calloc(1, sizeof *p);
+  if (p == NULL) {
+    st = lks_fail(err, LKS_NO_MEMORY, "free some memory", "out of memory for measuring");
+  } else {
+    st = read_seconds(cli, &p->seconds, err);
+  }
+  TRY(lks_agree(cli->world, st, err));
+  lks_world_phase(cli->world, "measuring");
+  TRY(lks_world_place_threads(cli->world,
+                              cli->settings != NULL ? (int)cli->settings->device.threads : 0, err));
+  TRY(lks_bench_measure_limits(cli->world, &p->limits, err));
+  if (cli->world->rank == 0 && !cli->flags.json) {
+    print_limits(cli->world, &p->limits);
+  }
+  if (cli->settings != NULL) {
+    TRY(measure(cli, p, "yours", cli->settings, err));
+  } else {
+    TRY(measure_cases(cli, p, err));
+  }
+  if (cli->world->rank == 0 && cli->flags.json) {
+    TRY(print_json(cli->world, &p->limits, p->rows, p->count, err));
+  }
+cleanup:
+  free(p);
+  return st;
+}
+
+const lks_command lks_command_bench = {
+    .name = "bench",
+    .operands = "[CONFIG] [KEY=VALUE ...]",
+    .help = "a step's time, its parts, and the machine's limits, on 1, 2, 4 ... and all ranks",
+    .more = "Without CONFIG: four workloads of different sizes, on synthetic rows. With it: its "
+            "model on\nits data. Says when more ranks lose to fewer, and what would win. Files "
+            "are not touched.",
+    .flags = flags,
+    .least = 0,
+    .most = 1,
+    .configured = true,
+    .run = run};
