@@ -26,8 +26,10 @@ import harness
 NODES = ("n1", "n2")
 ADDRESSES = {"head": "10.77.0.254", "n1": "10.77.0.1", "n2": "10.77.0.2"}
 
-# A tmpfs that the three share and nobody else sees; STATE/local is each one's own.
-STATE = "/mnt"
+# A tmpfs that the three share and nobody else sees, on a folder that hides nothing they need.
+# STATE/local is each one's own.
+NEEDED = (harness.ROOT, harness.PROGRAM, tempfile.gettempdir())
+STATE = next(p for p in ("/mnt", "/srv", "/media") if not any(n.startswith(p) for n in NEEDED))
 LOCAL = f"{STATE}/local"
 
 NAMESPACES = ("--net", "--mount", "--uts", "--ipc", "--pid")
@@ -35,7 +37,7 @@ NAMESPACES = ("--net", "--mount", "--uts", "--ipc", "--pid")
 # The namespaces' first process. That it ignores CHLD has the kernel reap orphans for it.
 INIT = "exec env --ignore-signal=CHLD sleep infinity"
 
-# Seconds until two clusters in one test run must have come after each other.
+# Seconds to wait for another test's cluster to come down.
 PATIENCE = 800
 
 COMMANDS = ("unshare", "nsenter", "setpriv", "ip", "tc", "mount", "hostname", "mpirun")
@@ -48,7 +50,7 @@ def why_not():
     missing = [name for name in COMMANDS if shutil.which(name) is None]
     if missing:
         return f"not installed: {', '.join(missing)}"
-    probe = """mount -t tmpfs none /mnt
+    probe = f"""mount -t tmpfs none {STATE}
 ip link add name bridge type bridge
 ip link add name v1 type veth peer name v2"""
     tried = subprocess.run(
@@ -62,13 +64,13 @@ ip link add name v1 type veth peer name v2"""
     return None
 
 
-def read_links(kind):
-    """Process ids by the namespace of that kind they are in."""
+def pids_by_space():
+    """Process ids by the space of process ids that they are in."""
     found = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
-                found.setdefault(os.readlink(f"/proc/{entry}/ns/{kind}"), []).append(int(entry))
+                found.setdefault(os.readlink(f"/proc/{entry}/ns/pid"), []).append(int(entry))
             except OSError:
                 pass  # it has ended
     return found
@@ -119,7 +121,7 @@ class Node:
 
     def pids(self):
         """All processes within, as the machine numbers them."""
-        return read_links("pid").get(os.readlink(f"/proc/{self.pid}/ns/pid"), [])
+        return pids_by_space().get(os.readlink(f"/proc/{self.pid}/ns/pid"), [])
 
 
 class Cluster:
@@ -327,7 +329,7 @@ class Launched:
         self.begun = time.monotonic()
         self.seconds = None  # how long it took, once it has ended
         self.said = None  # all of the output, once closed
-        self.output = tempfile.TemporaryFile(mode="w+", dir=folder)
+        self.output = tempfile.TemporaryFile(dir=folder)
         self.process = subprocess.Popen(
             line,
             env=cluster.environment(env),
@@ -340,8 +342,9 @@ class Launched:
     def text(self):
         if self.said is not None:
             return self.said
-        self.output.seek(0)
-        return self.output.read()
+        # At a place of its own: the launcher writes where the file stands.
+        size = os.fstat(self.output.fileno()).st_size
+        return os.pread(self.output.fileno(), size, 0).decode("utf-8", "replace")
 
     def running(self):
         return self.process.poll() is None
@@ -372,7 +375,7 @@ class Launched:
             if time.monotonic() > deadline:
                 self.kill()
                 raise AssertionError(f"waited in vain for {what}:\n{self.text()}")
-            time.sleep(0.002)
+            time.sleep(0.005)
 
     def until_ranks(self, count):
         """Waits until all ranks are there; returns them."""

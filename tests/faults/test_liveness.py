@@ -18,6 +18,7 @@ from harness import regression_config, regression_rows
 
 TIMEOUT = 4  # run.timeout of these runs
 END = TIMEOUT + 10  # s after the fault in which every rank has ended
+HEARTBEAT = 0.5  # seconds between two of them
 
 PTRACE_SEIZE, PTRACE_INTERRUPT, WALL = 0x4206, 0x4207, 0x40000000
 
@@ -53,6 +54,7 @@ class LivenessTest(harness.ProgramTest):
         self.config = self.write_config(harness.merged(base, changes))
         running = self.start("train", self.config, *overrides, ranks=ranks)
         running.until(lambda: len(harness.read_log(self.path("run"))) > 1, "its first epoch")
+        time.sleep(2 * HEARTBEAT)  # what a rank was last seen at is as old as its last heartbeat
         return running
 
     def lines(self, running):
