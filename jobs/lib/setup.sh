@@ -63,12 +63,10 @@ cmocka|libcmocka-dev|has_library cmocka
 h5py|python3-h5py|has_h5py
 h5dump|hdf5-tools|has h5dump'
 
-# The tests on a cluster made of this machine want root, and are skipped without.
-if [ "$(id -u)" -eq 0 ] && has apt-get >/dev/null; then
-  needs_tests+='
+# For the tests on a cluster made of this machine, which want root, and are skipped without.
+needs_cluster='
 ip and tc|iproute2|has_network_tools
 Slurm|slurm-wlm munge|has_slurm'
-fi
 
 # Fills missing_names and missing_packages from a list of needs.
 find_missing() {
@@ -129,6 +127,31 @@ install_needs() {
   find_missing "$1"
   if [ ${#missing_names[@]} -ne 0 ]; then
     fail "installed, but still not found: ${missing_names[*]}"
+  fi
+}
+
+# Installs what would be good to have; goes on without, and says so. Services of these packages are
+# not started: the tests start their own.
+install_wanted() { # what it is for, needs
+  local policy=/usr/sbin/policy-rc.d installed=0
+  find_missing "$2"
+  if [ ${#missing_names[@]} -eq 0 ]; then
+    return 0
+  fi
+  if [ "$(id -u)" -eq 0 ] && has apt-get >/dev/null && [ ! -e $policy ]; then
+    find_root
+    say "Installing ${missing_packages[*]}"
+    printf '#!/bin/sh\nexit 101\n' >$policy
+    chmod +x $policy
+    apt_install "${missing_packages[@]}" >>"$log" 2>&1 || installed=$?
+    rm -f $policy
+    if [ $installed -ne 0 ]; then # packages that are half there would fail every later installation
+      apt_get remove -y "${missing_packages[@]}" >>"$log" 2>&1 || true
+    fi
+    find_missing "$2"
+  fi
+  if [ ${#missing_names[@]} -ne 0 ]; then
+    say "Not here: ${missing_names[*]}. $1 will be skipped"
   fi
 }
 
