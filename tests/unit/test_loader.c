@@ -35,7 +35,7 @@ static void run_size(ranks *at, const char *path, int order, bool streamed, int6
   options.scaling.features.kind = scaling_kind(LKS_SCALING_STANDARDIZE);
   if (streamed) {
     options.test.present = true;
-    options.test.synthetic = (lks_synthetic_options){true, 10000, INPUTS, 1};
+    options.test.synthetic = (lks_synthetic_options){true, 10000, INPUTS, 1, 0};
     options.memory_per_node = 64 << 10;
   }
   lks_data_request request = request_of(&options);
