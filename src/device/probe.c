@@ -78,7 +78,7 @@ lks_status lks_probe_module(const lks_module_found *found, lks_device_class *cla
     return lks_fail(err, LKS_DEVICE,
                     "use device: cpu, or a build of lockstep with its CUDA module "
                     "(LOCKSTEP_BACKEND_DIR names the module's folder)",
-                    "this build has no CUDA module: %.800s is not there", found->path);
+                    "this build has no CUDA module for GPUs: %.800s is not there", found->path);
   case LKS_MODULE_BROKEN:
     if (lks_loader_missing(found->words, name) && strstr(found->path, name) == NULL) {
       return library_missing(found, name, err);

@@ -324,7 +324,7 @@ class Case:
             self.seconds = self.launcher_seconds
 
     def heal(self):
-        """Undoes what a fault did to the cluster itself, and takes back a STOP that came too late."""
+        """Undoes what a fault did to the cluster, and takes back a STOP that came too late."""
         if os.path.exists(self.path("run", "STOP")):
             os.unlink(self.path("run", "STOP"))
         self.cluster.link("n2", "up")

@@ -101,7 +101,7 @@ class Listing(DeviceTest):
                       "ok      driver     kernel driver 580.65.06 is loaded",
                       "ok      nodes      1 of GPUs",
                       "ok      libcuda    libcuda.so.1 is",
-                      "broken  libraries  this build has no CUDA module: /nowhere/cuda.so"):
+                      "broken  libraries  this build has no CUDA module for GPUs: /nowhere/cuda.so"):
             self.assertIn(words, text)
         found = self.json_of("devices", env=env)
         self.assertEqual(found["system"][-1]["class"], "not found")
