@@ -151,7 +151,7 @@ class Placing(DeviceTest):
         env = self.machine(module="/nowhere")
         result = self.succeed("devices", "--device", "auto", env=env)
         self.assertIn("has a GPU, but this build of lockstep has no CUDA module", result.out)
-        self.fail_with(4, "no CUDA module: /nowhere/cuda.so", "devices", "--device", "gpu", env=env)
+        self.fail_with(4, "no CUDA module for GPUs: /nowhere/cuda.so", "devices", "--device", "gpu", env=env)
 
     def test_each_rank_shown_its_own(self):
         env = self.machine(gpus=2) | {"FAKE_SEES": "own"}

@@ -147,7 +147,7 @@ class Failures(DeviceTest):
 
     def test_no_module(self):
         env = self.machine(module="/nowhere")
-        self.check(env, "libraries", "not found", "no CUDA module: /nowhere/cuda.so",
+        self.check(env, "libraries", "not found", "no CUDA module for GPUs: /nowhere/cuda.so",
                    "LOCKSTEP_BACKEND_DIR")
 
     def test_a_library_is_missing(self):
