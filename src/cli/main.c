@@ -6,6 +6,7 @@
 
 #include "cli/cli.h"
 #include "device/place.h"
+#include "world/starting.h"
 #include "world/stop.h"
 #include "world/watchdog.h"
 
@@ -75,16 +76,18 @@ cleanup:
   return st;
 }
 
+static double timeout_of(const lks_cli *cli) {
+  return cli->settings != NULL ? cli->settings->run.timeout : LKS_WATCHDOG_TIMEOUT;
+}
+
 /* From here on no wait is for ever, and a signal asks for a clean end where there is one. */
 static lks_status watch_ranks(lks_cli *cli, lks_error *err) {
   lks_status st = LKS_OK;
-  const lks_settings *settings = cli->settings;
   if (cli->command->configured) {
     st = lks_stop_catch(err);
   }
   if (st == LKS_OK) {
-    st = lks_watchdog_start(
-        cli->world, settings != NULL ? settings->run.timeout : LKS_WATCHDOG_TIMEOUT, NULL, err);
+    st = lks_watchdog_start(cli->world, timeout_of(cli), NULL, err);
   }
   TRY(lks_agree(cli->world, st, err));
   TRY(lks_watchdog_connect(cli->world, err));
@@ -96,20 +99,24 @@ cleanup:
 static int run_ranks(lks_cli *cli, lks_status parsed, lks_error *err) {
   lks_status st = LKS_OK;
   lks_error found = *err;
+  lks_starting *starting = NULL;
   if (parsed == LKS_OK && cli->command->configured && cli->operand_count > 0) {
     parsed = lks_cli_configure(cli, cli->operands[0], &found);
   }
   if (cli->settings != NULL) { /* before a part of MPI opens a context on another device */
     lks_device_choose_early(&cli->settings->device);
   }
+  TRY(lks_starting_begin(timeout_of(cli), &starting, err));
   TRY(lks_world_open(MPI_COMM_WORLD, &cli->world, err));
   *err = found;
   lks_world_phase(cli->world, "configuration");
   TRY(lks_agree(cli->world, parsed, err));
   TRY(watch_ranks(cli, err));
+  lks_starting_end(&starting);
   TRY(compare_ranks(cli, err));
   TRY(cli->command->run(cli, err));
 cleanup:
+  lks_starting_end(&starting);
   if (cli->world == NULL) { /* MPI itself would not start */
     if (st != LKS_OK && (err->rank <= 0)) {
       print_error(err);

@@ -31,7 +31,7 @@
 
 /* Seconds in which mpirun may itself notice that a node is lost. Told to end the others before, it
  * waits for that node's answer for many minutes. */
-#define LAUNCHER_PATIENCE 7.0
+#define LAUNCHER_PATIENCE 6.0
 
 /* The first step may take this many timeouts, if it computes. */
 #define FIRST_STEP 3.0

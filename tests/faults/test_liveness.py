@@ -6,6 +6,7 @@ import ctypes
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 import unittest
@@ -117,6 +118,20 @@ class LivenessTest(harness.ProgramTest):
 
     def test_stuck_alone(self):
         self.stuck(0, 0)
+
+    def test_stopped_before_mpi_is_up(self):
+        """MPI_Init itself waits for ever."""
+        config = self.write_config(regression_config(run={"timeout": TIMEOUT}))
+        stopping = '[ "$OMPI_COMM_WORLD_RANK" != 2 ] || kill -STOP $$; exec "$@"'
+        done = subprocess.run(
+            harness.mpirun(3) + ["sh", "-c", stopping, "sh", harness.PROGRAM, "train", config],
+            cwd=self.folder, env=harness.environment(), stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=END + 10, check=False,
+        )  # fmt: skip
+        self.assertEqual(done.returncode, 5, done.stderr)
+        lines = [l for l in done.stderr.splitlines() if l.startswith(harness.ERROR_LINE)]
+        self.assertEqual(len(lines), 1, done.stderr)
+        self.assertRegex(lines[0], "MPI has not started within 11 s: a rank is stopped")
 
     def test_killed_while_loading(self):
         """Before the first step, and before there is anything to go on from."""
