@@ -22,8 +22,9 @@ struct lks_starting {
  * ends them before that when it did. */
 #define OTHERS_LATER 1.0
 
-/* Beyond the timeout: a launcher needs some seconds of its own to start all ranks. */
-#define LAUNCHING 7.0
+/* Seconds that starting has at least, however short the timeout: a connection to a node whose
+ * network has just come back may take half a minute. */
+#define LEAST 30.0
 
 static bool is_first_rank(void) {
   static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID"};
@@ -51,7 +52,7 @@ static _Noreturn void give_up(double timeout) {
 
 static void *watch(void *argument) {
   lks_starting *starting = argument;
-  const double seconds = starting->timeout + LAUNCHING + (is_first_rank() ? 0.0 : OTHERS_LATER);
+  const double seconds = starting->timeout + (is_first_rank() ? 0.0 : OTHERS_LATER);
   struct timespec until;
   (void)clock_gettime(CLOCK_MONOTONIC, &until);
   until.tv_sec += (time_t)seconds;
@@ -66,7 +67,7 @@ static void *watch(void *argument) {
   const bool done = starting->done;
   (void)pthread_mutex_unlock(&starting->mutex);
   if (!done) {
-    give_up(starting->timeout + LAUNCHING);
+    give_up(starting->timeout);
   }
   return NULL;
 }
@@ -81,7 +82,7 @@ lks_status lks_starting_begin(double timeout, lks_starting **out, lks_error *err
   }
   lks_starting *starting = calloc(1, sizeof *starting);
   TRY_ALLOC(starting);
-  starting->timeout = timeout;
+  starting->timeout = timeout > LEAST ? timeout : LEAST;
   (void)pthread_mutex_init(&starting->mutex, NULL);
   (void)pthread_condattr_init(&attributes);
   (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);

@@ -11,6 +11,9 @@ import unittest
 
 # These wait for no other rank, or only before the first device call or after the last.
 LOCAL = {
+    "MPI_Comm_compare",
+    "MPI_Ibarrier",
+    "MPI_Test",
     "MPI_Abort",
     "MPI_Comm_rank",
     "MPI_Comm_set_errhandler",
