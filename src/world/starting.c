@@ -20,7 +20,7 @@ struct lks_starting {
 
 /* The first rank tells; the others wait a little longer, and tell where it does not: the launcher
  * ends them before that when it did. */
-#define OTHERS_LATER 1.0
+#define OTHERS_LATER 4.0
 
 /* Seconds that starting has at least, however short the timeout: a connection to a node whose
  * network has just come back may take half a minute. */
