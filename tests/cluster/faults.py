@@ -197,7 +197,7 @@ FAULTS = (
     Fault("rank 3 stopped for 3 s", "mpirun", "step", stop_and_go(3), "goes on"),
     Fault("all of the job on n2 dies", "mpirun", "step", crash_node, names="n2"),
     Fault("all of the job on n2 dies", "srun", "step", crash_node, names="n2"),
-    Fault("network of n2 cut", "mpirun", "step", cut, names="n2", short=True),
+    Fault("network of n2 cut", "mpirun", "step", cut, names="n2"),
     Fault("network of n2 cut", "mpirun", "validation", cut, names="n2"),
     Fault("network of n2 cut", "srun", "step", cut, names="n2"),
     Fault("network of n2 cut for 1 s", "srun", "step", cut_for(1), "goes on"),
