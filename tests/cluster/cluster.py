@@ -350,11 +350,14 @@ class Launched:
         return self.process.poll() is None
 
     def kill(self):
-        """Ends launcher and ranks at once."""
+        """Ends launcher and ranks at once, and returns when none of them is there any more."""
         for _, pid in self.cluster.ranks().values():
             send(pid, signal.SIGKILL)
         harness.kill_all(self.process.pid)
         self.process.wait()
+        deadline = time.monotonic() + 10  # a killed process takes a moment to give its memory back
+        while self.cluster.ranks() and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def wait(self, limit):
         """Exit code. Fails, and ends everything, when that takes longer than `limit` seconds."""
