@@ -20,6 +20,9 @@ JOBS = os.path.join(harness.ROOT, "jobs", "slurm")
 TIMEOUT = 5
 LIMIT = TIMEOUT + 10
 
+# Before MPI is up there is half a minute at least (src/world/starting.c).
+START_LIMIT = 30 + 10
+
 # And the launcher after them: srun waits for a lost node's tasks.
 LAUNCHER = 30
 
@@ -258,6 +261,10 @@ class Case:
         launcher = [line for line in lines if re.search(words, line)]
         return own[-1:] or launcher[:1] or [line for line in lines if line][-1:]
 
+    def limit(self):
+        """Seconds within which all ranks must have ended."""
+        return START_LIMIT if self.fault.moment == "start" else LIMIT
+
     # -- start, moment, end
 
     def start(self):
@@ -313,9 +320,9 @@ class Case:
         given = time.monotonic()
         self.fault.act(self)
         patient = self.fault.outcome in ("goes on", "requeued")
-        limit = 90 if patient else LIMIT
+        limit = 90 if patient else self.limit()
         if not patient:
-            while self.cluster.ranks() and time.monotonic() < given + LIMIT + 5:
+            while self.cluster.ranks() and time.monotonic() < given + limit + 5:
                 time.sleep(0.05)
             self.seconds = time.monotonic() - given
         self.code = self.run.wait(limit + LAUNCHER)

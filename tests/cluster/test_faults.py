@@ -16,7 +16,7 @@ import unittest
 import faults
 import slurm
 from cluster import harness
-from faults import FAULTS, LIMIT, Case
+from faults import FAULTS, Case
 
 LONG = os.environ.get("LOCKSTEP_TEST_LONG") == "1"
 PAGE = os.environ.get("LOCKSTEP_FAULTS_PAGE")
@@ -72,7 +72,7 @@ class FaultyTest(slurm.SlurmTest):
         fault, text = case.fault, f"exit {case.code}, {case.seconds:.1f} s\n{case.run.text()}"
         if fault.outcome == "fails":
             self.assertNotIn(case.code, (0, 75), text)
-            self.assertLess(case.seconds, LIMIT, text)
+            self.assertLess(case.seconds, case.limit(), text)
         elif fault.outcome == "stops":
             self.assertEqual(case.code, 75, text)
         elif fault.outcome in ("goes on", "requeued"):

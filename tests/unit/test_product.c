@@ -116,10 +116,23 @@ static void test_deep(void **state) {
 static void test_blas(void **state) {
   (void)state;
   const int64_t many = (int64_t)1 << 40;
-  assert_false(lks_product_is_own(many));
+  const lks_product any = {.a_depth = 1};
+  assert_false(lks_product_is_own(&any, many));
   try_layouts(9, 17, 33, false, many);
   try_layouts(9, 17, 33, true, many);
   try_layouts(1, 1, 1, false, many);
+}
+
+/* Only the gradient of weights reads a across its rows, and 64 floats apart is too even. */
+static void test_aliased(void **state) {
+  (void)state;
+  const lks_product forward = {.a_row = 256, .a_depth = 1};
+  const lks_product even = {.a_row = 1, .a_depth = 256}, odd = {.a_row = 1, .a_depth = 250};
+  const int64_t some = (int64_t)1 << 16;
+  assert_false(lks_product_is_own(&even, some));
+  assert_int_equal(lks_product_is_own(&odd, some), lks_product_is_own(&forward, some));
+  assert_int_equal(lks_product_is_own(&even, 64), lks_product_is_own(&forward, 64));
+  try_layouts(64, 9, 70, false, some);
 }
 
 static void test_not_finite(void **state) {
@@ -142,7 +155,7 @@ static void test_not_finite(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_edges), cmocka_unit_test(test_deep),
-                                     cmocka_unit_test(test_blas),
+                                     cmocka_unit_test(test_blas), cmocka_unit_test(test_aliased),
                                      cmocka_unit_test(test_not_finite)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* Matrix products: BLAS, or register tiles of our own for weights so small that BLAS' copying and
- * checking cost more than the arithmetic. */
+ * checking cost much beside the arithmetic. */
 #ifndef LKS_BACKEND_CPU_PRODUCT_H
 #define LKS_BACKEND_CPU_PRODUCT_H
 
@@ -22,11 +22,12 @@ typedef struct lks_product {
   bool add; /* to what c holds; else c is overwritten, and need not be initialised */
 } lks_product;
 
-/* weights: inputs times outputs of the layer, which decides who computes it: the same for all of a
- * layer's products, whatever the rows. Allocates nothing. */
+/* weights: inputs times outputs of the layer, which decides with the strides who computes it: never
+ * the number of rows, so that a rank's share of a batch changes no sum's order. Allocates nothing.
+ */
 void lks_product_cpu(const lks_product *product, int64_t weights);
 
-/* Whether products of so many weights are our own here, for tests and `bench`. */
-bool lks_product_is_own(int64_t weights);
+/* Whether such a product of so many weights is our own here, for tests. */
+bool lks_product_is_own(const lks_product *product, int64_t weights);
 
 #endif
