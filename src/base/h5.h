@@ -34,6 +34,7 @@ typedef struct lks_h5_info {
   int64_t shape[LKS_H5_MAX_RANK];
   int64_t chunk_rows;   /* rows (first dimension) of a chunk; 0 when contiguous */
   bool compressed;      /* any filter is set */
+  bool fits_float;      /* a 32-bit float holds every value of the type */
   size_t element_bytes; /* stored size */
   char type_name[32];   /* "uint8", "float64", "string", "compound", ... */
 } lks_h5_info;
@@ -138,8 +139,8 @@ lks_status lks_h5_attr_real(lks_h5 *file, const char *name, const char *key, dou
 lks_status lks_h5_attr_read_text(lks_h5 *file, const char *name, const char *key, lks_arena *arena,
                                  char **out, lks_error *err) LKS_MUST_USE;
 /* All strings of an attribute; an empty list where there is none. */
-lks_status lks_h5_attr_read_texts(lks_h5 *file, const char *name, const char *key,
-                                  lks_arena *arena, lks_texts *out, lks_error *err) LKS_MUST_USE;
+lks_status lks_h5_attr_read_texts(lks_h5 *file, const char *name, const char *key, lks_arena *arena,
+                                  lks_texts *out, lks_error *err) LKS_MUST_USE;
 lks_status lks_h5_attr_read_int64(lks_h5 *file, const char *name, const char *key, int64_t *out,
                                   lks_error *err) LKS_MUST_USE;
 

@@ -155,6 +155,18 @@ static void describe_enum(hid_t type, lks_h5_info *info) {
   }
 }
 
+/* Integers of up to 24 bits, and floats with no more of exponent and fraction than a binary32. */
+static bool fits_float(hid_t type) {
+  size_t sign = 0, exponent = 0, exponent_bits = 0, fraction = 0, fraction_bits = 0;
+  if (H5Tget_class(type) == H5T_INTEGER) {
+    return H5Tget_precision(type) <= 24;
+  }
+  return H5Tget_class(type) == H5T_FLOAT &&
+         H5Tget_fields(type, &sign, &exponent, &exponent_bits, &fraction, &fraction_bits) >= 0 &&
+         exponent_bits <= 8 && fraction_bits <= 23 &&
+         H5Tget_ebias(type) == ((size_t)1 << exponent_bits >> 1) - 1;
+}
+
 static void describe_type(hid_t type, lks_h5_info *info) {
   const size_t bits = 8 * info->element_bytes;
   const char *name = NULL;
@@ -234,6 +246,7 @@ lks_status lks_h5_describe(hid_t dataset, const lks_h5_where *where, lks_h5_info
   TRY_H5(type, where);
   *info = (lks_h5_info){0};
   info->element_bytes = H5Tget_size(type);
+  info->fits_float = fits_float(type);
   describe_type(type, info);
   TRY(describe_shape(dataset, where, info, err));
   made_by = H5Dget_create_plist(dataset);

@@ -6,6 +6,10 @@
 
 #define MAX_NAMES 12 /* datasets that a message lists */
 
+#define CACHE_SLOTS 521 /* HDF5's own defaults for a dataset's chunk cache */
+#define CACHE_BYTES ((hsize_t)1 << 20)
+#define MOST_CACHE_BYTES ((hsize_t)256 << 20)
+
 /* ---- datasets */
 
 lks_status lks_h5_wrap(hid_t id, lks_h5 *file, const char *name, lks_h5_dataset **dataset,
@@ -66,6 +70,61 @@ static bool is_dataset(hid_t file, const char *name) {
   return yes;
 }
 
+/* The chunks that make up whole rows: how many side by side, and their bytes once unpacked. 0, 0
+ * where there are none, or none that are packed. */
+static void packed_rows(hid_t dataset, hsize_t *across, hsize_t *bytes) {
+  hsize_t chunk[LKS_H5_MAX_RANK], shape[LKS_H5_MAX_RANK];
+  *across = *bytes = 0;
+  const hid_t made_by = H5Dget_create_plist(dataset);
+  const hid_t space = H5Dget_space(dataset);
+  const hid_t type = H5Dget_type(dataset);
+  const int rank = made_by >= 0 && H5Pget_layout(made_by) == H5D_CHUNKED
+                       ? H5Pget_chunk(made_by, LKS_H5_MAX_RANK, chunk)
+                       : 0;
+  if (rank > 0 && H5Pget_nfilters(made_by) > 0 &&
+      H5Sget_simple_extent_dims(space, shape, NULL) == rank) {
+    *across = 1;
+    *bytes = chunk[0] * H5Tget_size(type);
+    for (int i = 1; i < rank; ++i) {
+      const hsize_t beside = (shape[i] + chunk[i] - 1) / chunk[i];
+      *across *= beside;
+      *bytes *= beside * chunk[i];
+    }
+  }
+  if (type >= 0) {
+    (void)H5Tclose(type);
+  }
+  if (space >= 0) {
+    (void)H5Sclose(space);
+  }
+  if (made_by >= 0) {
+    (void)H5Pclose(made_by);
+  }
+}
+
+/* Opens with a cache for the chunks of a row: what does not fit it is unpacked anew by every read
+ * of a part. HDF5's own cache does for less, and so it must for more than there may be room for. */
+static hid_t open_cached(hid_t file, const char *name) {
+  hsize_t across = 0, bytes = 0;
+  hid_t id = H5Dopen2(file, name, H5P_DEFAULT);
+  if (id >= 0) {
+    packed_rows(id, &across, &bytes);
+  }
+  if (bytes <= CACHE_BYTES || bytes > MOST_CACHE_BYTES) {
+    return id;
+  }
+  const hid_t access = H5Pcreate(H5P_DATASET_ACCESS);
+  if (access >= 0 &&
+      H5Pset_chunk_cache(access, CACHE_SLOTS + (size_t)across, (size_t)bytes, 1.0) >= 0) {
+    (void)H5Dclose(id);
+    id = H5Dopen2(file, name, access);
+  }
+  if (access >= 0) {
+    (void)H5Pclose(access);
+  }
+  return id;
+}
+
 static lks_status open_dataset(lks_h5 *file, const char *name, lks_h5_dataset **dataset,
                                lks_error *err) {
   lks_status st = LKS_OK;
@@ -74,7 +133,7 @@ static lks_status open_dataset(lks_h5 *file, const char *name, lks_h5_dataset **
   if (!is_dataset(file->id, name)) {
     TRY(fail_missing(file, name, err));
   }
-  const hid_t id = H5Dopen2(file->id, name, H5P_DEFAULT);
+  const hid_t id = open_cached(file->id, name);
   TRY_H5(id, &where);
   TRY(lks_h5_wrap(id, file, name, dataset, err));
 cleanup:
@@ -141,6 +200,7 @@ static lks_status read_rows(lks_h5_dataset *dataset, int64_t first, int64_t coun
          "%s: dataset '%s' has %lld rows, %lld from row %lld were asked for", dataset->shown,
          dataset->name, (long long)rows, (long long)count, (long long)first);
   }
+  size[0] = (hsize_t)count;
   hsize_t values = (hsize_t)count;
   for (int i = 1; i < info->rank; ++i) {
     size[i] = (hsize_t)info->shape[i];
@@ -153,11 +213,11 @@ static lks_status read_rows(lks_h5_dataset *dataset, int64_t first, int64_t coun
   TRY_H5(space, &where);
   if (info->rank > 0) {
     start[0] = (hsize_t)first;
-    size[0] = (hsize_t)count;
     const herr_t cut = H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, size, NULL);
     TRY_H5(cut, &where);
   }
-  memory = H5Screate_simple(1, &values, NULL);
+  /* Of the file's own shape: HDF5 maps chunks to memory of another rank value by value. */
+  memory = H5Screate_simple(info->rank > 0 ? info->rank : 1, size, NULL);
   TRY_H5(memory, &where);
   const herr_t done = H5Dread(dataset->id, type, memory, space, H5P_DEFAULT, out);
   TRY_H5(done, &where);

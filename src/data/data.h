@@ -27,6 +27,8 @@ typedef struct lks_source_info {
   int64_t outputs;           /* target columns; 0: none asked for */
   int64_t chunk_rows;        /* rows read together cheaply, at least 1 */
   bool targets_are_features; /* the same datasets: an autoencoder */
+  bool float_features;       /* 32-bit floats hold all their values: may be read as such */
+  bool float_targets;
   const char *name; /* what messages call it: the file's path as given, or "synthetic rows" */
   const char *feature_names; /* "x_train", "a, b": for the summary */
   const char *target_names;
@@ -41,9 +43,18 @@ lks_status lks_source_open(const lks_table_options *options, const char *key, bo
 void lks_source_close(lks_source **source);
 const lks_source_info *lks_source_describe(const lks_source *source);
 
-/* Reads rows [first, first + count) as doubles: features [count, inputs] and targets
- * [count, outputs], each unless NULL. NaN or infinity: LKS_DATA naming file, dataset, row and
+/* Where rows are read to: features [count, inputs], targets [count, outputs]. Of each kind one at
+ * most is not NULL; floats only where the source's info allows them. */
+typedef struct lks_raw {
+  double *features, *targets;
+  float *float_features, *float_targets;
+} lks_raw;
+
+/* Reads rows [first, first + count). NaN or infinity: LKS_DATA naming file, dataset, row and
  * column. Thread-safe. Not collective. */
+lks_status lks_source_fetch(lks_source *source, int64_t first, int64_t count, const lks_raw *out,
+                            lks_error *err) LKS_MUST_USE;
+/* The same as doubles, each unless NULL. */
 lks_status lks_source_read(lks_source *source, int64_t first, int64_t count, double *features,
                            double *targets, lks_error *err) LKS_MUST_USE;
 

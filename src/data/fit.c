@@ -32,12 +32,13 @@ static lks_status read_block(fit_pass *pass, int64_t first, int64_t end, lks_err
   int64_t got = 0;
   lks_moments_clear(pass->mine, pass->inputs + pass->outputs);
   for (; first < end; first += got) {
-    TRY(lks_rows_read(pass->source, pass->rows, first, end, &pass->scratch, &got, err));
+    TRY(lks_rows_read(pass->source, pass->rows, first, end, pass->scratch.capacity,
+                      &pass->scratch.raw, &got, err));
     if (pass->inputs > 0) {
-      lks_moments_add(pass->mine, pass->scratch.features, got, pass->inputs);
+      lks_moments_add(pass->mine, pass->scratch.raw.features, got, pass->inputs);
     }
     if (pass->outputs > 0) {
-      lks_moments_add(pass->mine + pass->inputs, pass->scratch.targets, got, pass->outputs);
+      lks_moments_add(pass->mine + pass->inputs, pass->scratch.raw.targets, got, pass->outputs);
     }
     lks_world_beat(pass->world);
   }
@@ -48,7 +49,8 @@ cleanup:
 static lks_status open_pass(fit_pass *pass, lks_error *err) {
   lks_status st = LKS_OK;
   const size_t columns = (size_t)(pass->inputs + pass->outputs);
-  TRY(lks_scratch_open(pass->source, pass->inputs > 0, pass->outputs > 0, &pass->scratch, err));
+  TRY(lks_scratch_open(pass->source, pass->inputs > 0 ? LKS_AS_DOUBLES : LKS_NOT_READ,
+                       pass->outputs > 0 ? LKS_AS_DOUBLES : LKS_NOT_READ, &pass->scratch, err));
   pass->mine = calloc(columns, sizeof *pass->mine);
   TRY_ALLOC(pass->mine);
   pass->all = calloc(columns * (size_t)pass->world->size, sizeof *pass->all);
@@ -109,10 +111,11 @@ static lks_status hash_rows(lks_world *world, lks_source *source, int64_t first,
     (void)XXH64_reset(states[s], 0);
   }
   for (; first < end; first += got) {
-    TRY(lks_rows_read(source, &all, first, end, scratch, &got, err));
-    (void)XXH64_update(states[0], scratch->features, (size_t)(got * info->inputs) * sizeof(double));
-    if (scratch->targets != NULL) {
-      (void)XXH64_update(states[1], scratch->targets,
+    TRY(lks_rows_read(source, &all, first, end, scratch->capacity, &scratch->raw, &got, err));
+    (void)XXH64_update(states[0], scratch->raw.features,
+                       (size_t)(got * info->inputs) * sizeof(double));
+    if (scratch->raw.targets != NULL) {
+      (void)XXH64_update(states[1], scratch->raw.targets,
                          (size_t)(got * info->outputs) * sizeof(double));
     }
     lks_world_beat(world);
@@ -134,7 +137,7 @@ static lks_status hash_segments(lks_world *world, lks_source *source, uint64_t h
   XXH64_state_t *states[2] = {XXH64_createState(), XXH64_createState()};
   TRY_ALLOC(states[0]);
   TRY_ALLOC(states[1]);
-  TRY(lks_scratch_open(source, true, true, &scratch, err));
+  TRY(lks_scratch_open(source, LKS_AS_DOUBLES, LKS_AS_DOUBLES, &scratch, err));
   for (int s = world->rank; s < SEGMENTS; s += world->size) {
     /* Equal stretches of the table; of a long stretch, its beginning. */
     const int64_t first = info->rows / SEGMENTS * s + info->rows % SEGMENTS * s / SEGMENTS;

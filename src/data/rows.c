@@ -45,11 +45,28 @@ int64_t lks_rows_cut(const lks_rows *rows, int64_t chunk_rows, int64_t first, in
   return lks_rows_chunk_up(rows, chunk_rows, first + share, end);
 }
 
-lks_status lks_scratch_open(const lks_source *source, bool features, bool targets,
+/* One of the two, of `count` values; neither where they are not wanted. */
+static lks_status open_values(lks_wanted wanted, bool fits_floats, int64_t count, double **doubles,
+                              float **floats, lks_error *err) {
+  lks_status st = LKS_OK;
+  if (wanted == LKS_AS_FLOATS && fits_floats) {
+    *floats = malloc((size_t)count * sizeof **floats);
+    TRY_ALLOC(*floats);
+  } else if (wanted != LKS_NOT_READ) {
+    *doubles = malloc((size_t)count * sizeof **doubles);
+    TRY_ALLOC(*doubles);
+  }
+cleanup:
+  return st;
+}
+
+lks_status lks_scratch_open(const lks_source *source, lks_wanted features, lks_wanted targets,
                             lks_scratch *scratch, lks_error *err) {
   lks_status st = LKS_OK;
   const lks_source_info *info = lks_source_describe(source);
-  const int64_t columns = (features ? info->inputs : 0) + (targets ? info->outputs : 0);
+  targets = info->outputs > 0 ? targets : LKS_NOT_READ;
+  const int64_t columns =
+      (features != LKS_NOT_READ ? info->inputs : 0) + (targets != LKS_NOT_READ ? info->outputs : 0);
   const int64_t row_bytes = columns * (int64_t)sizeof(double);
   int64_t capacity = row_bytes > 0 ? PIECE_BYTES / row_bytes : 1;
   if (info->chunk_rows <= capacity) {
@@ -59,14 +76,11 @@ lks_status lks_scratch_open(const lks_source *source, bool features, bool target
   }
   capacity = capacity < 1 ? 1 : capacity < info->rows ? capacity : info->rows;
   *scratch = (lks_scratch){.capacity = capacity};
-  if (features) {
-    scratch->features = malloc((size_t)(capacity * info->inputs) * sizeof(double));
-    TRY_ALLOC(scratch->features);
-  }
-  if (targets && info->outputs > 0) {
-    scratch->targets = malloc((size_t)(capacity * info->outputs) * sizeof(double));
-    TRY_ALLOC(scratch->targets);
-  }
+  lks_raw *raw = &scratch->raw;
+  TRY(open_values(features, info->float_features, capacity * info->inputs, &raw->features,
+                  &raw->float_features, err));
+  TRY(open_values(targets, info->float_targets, capacity * info->outputs, &raw->targets,
+                  &raw->float_targets, err));
 cleanup:
   if (st != LKS_OK) {
     lks_scratch_close(scratch);
@@ -75,25 +89,28 @@ cleanup:
 }
 
 void lks_scratch_close(lks_scratch *scratch) {
-  free(scratch->features);
-  free(scratch->targets);
+  free(scratch->raw.features);
+  free(scratch->raw.targets);
+  free(scratch->raw.float_features);
+  free(scratch->raw.float_targets);
   *scratch = (lks_scratch){0};
 }
 
 /* Moves the rows of positions [first, first + count) to the front, over the gaps between them. */
-static void close_gaps(const lks_rows *rows, int64_t first, int64_t count, double *values,
-                       int64_t columns) {
+static void close_gaps(const lks_rows *rows, int64_t first, int64_t count, void *values,
+                       size_t row_bytes) {
   const int64_t base = lks_rows_physical(rows, first);
-  for (int64_t k = 1; k < count; ++k) {
+  char *bytes = values;
+  for (int64_t k = 1; bytes != NULL && k < count; ++k) {
     const int64_t from = lks_rows_physical(rows, first + k) - base;
     if (from != k) {
-      memmove(values + k * columns, values + from * columns, (size_t)columns * sizeof *values);
+      memmove(bytes + (size_t)k * row_bytes, bytes + (size_t)from * row_bytes, row_bytes);
     }
   }
 }
 
 lks_status lks_rows_read(lks_source *source, const lks_rows *rows, int64_t first, int64_t end,
-                         lks_scratch *scratch, int64_t *got, lks_error *err) {
+                         int64_t capacity, const lks_raw *out, int64_t *got, lks_error *err) {
   lks_status st = LKS_OK;
   const lks_source_info *info = lks_source_describe(source);
   *got = 0;
@@ -101,19 +118,20 @@ lks_status lks_rows_read(lks_source *source, const lks_rows *rows, int64_t first
     return LKS_OK;
   }
   const int64_t from = lks_rows_physical(rows, first);
-  int64_t to = from + scratch->capacity;
+  int64_t to = from + capacity;
   const int64_t boundary = to - to % info->chunk_rows;
   to = boundary > from ? boundary : to;
   int64_t last = lks_rows_position(rows, to); /* positions [first, last) lie before `to` */
   last = last < end ? last : end;
   to = lks_rows_physical(rows, last - 1) + 1;
-  TRY(lks_source_read(source, from, to - from, scratch->features, scratch->targets, err));
+  TRY(lks_source_fetch(source, from, to - from, out, err));
   *got = last - first;
-  if (rows->list != NULL && scratch->features != NULL) {
-    close_gaps(rows, first, *got, scratch->features, info->inputs);
-  }
-  if (rows->list != NULL && scratch->targets != NULL) {
-    close_gaps(rows, first, *got, scratch->targets, info->outputs);
+  if (rows->list != NULL) {
+    const size_t inputs = (size_t)info->inputs, outputs = (size_t)info->outputs;
+    close_gaps(rows, first, *got, out->features, inputs * sizeof(double));
+    close_gaps(rows, first, *got, out->float_features, inputs * sizeof(float));
+    close_gaps(rows, first, *got, out->targets, outputs * sizeof(double));
+    close_gaps(rows, first, *got, out->float_targets, outputs * sizeof(float));
   }
 cleanup:
   return st;

@@ -22,21 +22,28 @@ int64_t lks_rows_chunk_up(const lks_rows *rows, int64_t chunk_rows, int64_t posi
 int64_t lks_rows_cut(const lks_rows *rows, int64_t chunk_rows, int64_t first, int64_t end, int part,
                      int parts);
 
-/* What a reader needs of its own: raw doubles of one piece. */
+/* What a reader needs of its own: raw values of one piece. */
 typedef struct lks_scratch {
   int64_t capacity; /* physical rows */
-  double *features; /* [capacity, inputs]; NULL: not read */
-  double *targets;  /* [capacity, outputs]; NULL: not read */
+  lks_raw raw;      /* [capacity, ...] */
 } lks_scratch;
 
-/* About 8 MiB, or one chunk where a chunk is larger (up to 256 MiB). */
-lks_status lks_scratch_open(const lks_source *source, bool features, bool targets,
+typedef enum lks_wanted {
+  LKS_NOT_READ,
+  LKS_AS_DOUBLES,
+  LKS_AS_FLOATS, /* where floats hold all values, else as doubles */
+} lks_wanted;
+
+/* About 8 MiB of doubles, or one chunk where a chunk is larger (up to 256 MiB). */
+lks_status lks_scratch_open(const lks_source *source, lks_wanted features, lks_wanted targets,
                             lks_scratch *scratch, lks_error *err) LKS_MUST_USE;
 void lks_scratch_close(lks_scratch *scratch);
 
-/* Reads positions from `first` on, before `end`, as many as fit, into the scratch's first *got
- * rows. *got is at least 1 when first < end. */
+/* Reads positions from `first` on, before `end`, as many as fit `capacity` physical rows, into the
+ * first *got rows of `out`, which has room for as many as are asked for and, where the set is a
+ * list, for the capacity. *got is at least 1 when first < end. */
 lks_status lks_rows_read(lks_source *source, const lks_rows *rows, int64_t first, int64_t end,
-                         lks_scratch *scratch, int64_t *got, lks_error *err) LKS_MUST_USE;
+                         int64_t capacity, const lks_raw *out, int64_t *got,
+                         lks_error *err) LKS_MUST_USE;
 
 #endif

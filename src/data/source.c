@@ -44,19 +44,25 @@ const lks_source_info *lks_source_describe(const lks_source *source) {
   return &source->info;
 }
 
-lks_status lks_source_read(lks_source *source, int64_t first, int64_t count, double *features,
-                           double *targets, lks_error *err) {
+lks_status lks_source_fetch(lks_source *source, int64_t first, int64_t count, const lks_raw *out,
+                            lks_error *err) {
   lks_status st = LKS_OK;
   if (first < 0 || count < 0 || first > source->info.rows - count) {
     FAIL(LKS_INTERNAL, NULL, "%s: rows %lld to %lld asked of %lld", source->info.name,
          (long long)first, (long long)(first + count), (long long)source->info.rows);
   }
   if (count > 0) {
-    TRY(source->ops->read(source, first, count, features, targets, err));
+    TRY(source->ops->read(source, first, count, out, err));
     atomic_fetch_add_explicit(&source->rows_read, count, memory_order_relaxed);
   }
 cleanup:
   return st;
+}
+
+lks_status lks_source_read(lks_source *source, int64_t first, int64_t count, double *features,
+                           double *targets, lks_error *err) {
+  const lks_raw out = {.features = features, .targets = targets};
+  return lks_source_fetch(source, first, count, &out, err);
 }
 
 void lks_source_place(const lks_source *source, bool target, int64_t row, int64_t column, char *out,

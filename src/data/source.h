@@ -8,8 +8,8 @@
 
 typedef struct lks_source_ops {
   /* Rows are in range, count at least 1. Thread-safe. */
-  lks_status (*read)(lks_source *source, int64_t first, int64_t count, double *features,
-                     double *targets, lks_error *err);
+  lks_status (*read)(lks_source *source, int64_t first, int64_t count, const lks_raw *out,
+                     lks_error *err);
   /* Writes "dataset 'x', row 3, column 2": row and column of the joined table, named as the user
    * knows them. */
   void (*place)(const lks_source *source, bool target, int64_t row, int64_t column, char *out,

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/h5.h"
+#include "data/check.h"
 #include "data/source.h"
 
 typedef struct h5_column_set {
@@ -27,37 +28,45 @@ typedef struct h5_state {
 
 /* ---- reading */
 
-static lks_status check_finite(const lks_source *source, const char *name, const double *values,
-                               int64_t first, int64_t rows, int64_t columns, lks_error *err) {
+static lks_status check_finite(const lks_source *source, const char *name, bool floats,
+                               const void *values, int64_t first, int64_t rows, int64_t columns,
+                               lks_error *err) {
+  if (floats && lks_finite_floats(values, rows * columns)) {
+    return LKS_OK;
+  }
   for (int64_t i = 0; i < rows * columns; ++i) {
-    if (!isfinite(values[i])) {
+    const double value = floats ? (double)((const float *)values)[i] : ((const double *)values)[i];
+    if (!isfinite(value)) {
       return lks_fail(err, LKS_DATA,
                       "replace the value or leave the row out (rows and columns count from 0)",
                       "%s: dataset '%s' holds %s at row %lld, column %lld", source->info.name, name,
-                      isnan(values[i]) ? "NaN" : "an infinity", (long long)(first + i / columns),
+                      isnan(value) ? "NaN" : "an infinity", (long long)(first + i / columns),
                       (long long)(i % columns));
     }
   }
   return LKS_OK;
 }
 
-/* Rows of one set into out [count, set->columns]. A single dataset has that layout already. */
+/* Rows of one set into out [count, set->columns], floats or doubles. A single dataset has that
+ * layout already. */
 static lks_status read_set(lks_source *source, const h5_column_set *set, int64_t first,
-                           int64_t count, double *out, lks_error *err) {
+                           int64_t count, bool floats, void *out, lks_error *err) {
   lks_status st = LKS_OK;
-  double *joined = NULL;
+  const size_t size = floats ? sizeof(float) : sizeof(double);
+  char *joined = NULL;
   if (set->count > 1) {
-    joined = malloc((size_t)count * (size_t)set->widest * sizeof *joined);
+    joined = malloc((size_t)count * (size_t)set->widest * size);
     TRY_ALLOC(joined);
   }
-  int64_t column = 0;
+  char *column = out; /* of the first row */
   for (int d = 0; d < set->count; ++d) {
-    const int64_t width = set->widths[d];
-    double *to = joined != NULL ? joined : out;
-    TRY(lks_h5_read_rows(set->datasets[d], first, count, to, err));
-    TRY(check_finite(source, set->names[d], to, first, count, width, err));
+    const size_t width = (size_t)set->widths[d] * size;
+    void *to = joined != NULL ? joined : out;
+    TRY(floats ? lks_h5_read_rows_float(set->datasets[d], first, count, to, err)
+               : lks_h5_read_rows(set->datasets[d], first, count, to, err));
+    TRY(check_finite(source, set->names[d], floats, to, first, count, set->widths[d], err));
     for (int64_t r = 0; joined != NULL && r < count; ++r) {
-      memcpy(out + r * set->columns + column, joined + r * width, (size_t)width * sizeof *out);
+      memcpy(column + (size_t)(r * set->columns) * size, joined + (size_t)r * width, width);
     }
     column += width;
   }
@@ -66,17 +75,24 @@ cleanup:
   return st;
 }
 
-static lks_status read_h5(lks_source *source, int64_t first, int64_t count, double *features,
-                          double *targets, lks_error *err) {
+static lks_status read_h5(lks_source *source, int64_t first, int64_t count, const lks_raw *out,
+                          lks_error *err) {
   lks_status st = LKS_OK;
   const h5_state *state = source->state;
+  const bool float_features = out->float_features != NULL;
+  const bool float_targets = out->float_targets != NULL;
+  void *features = float_features ? (void *)out->float_features : (void *)out->features;
+  void *targets = float_targets ? (void *)out->float_targets : (void *)out->targets;
   if (features != NULL) {
-    TRY(read_set(source, &state->features, first, count, features, err));
+    TRY(read_set(source, &state->features, first, count, float_features, features, err));
   }
-  if (targets != NULL && features != NULL && source->info.targets_are_features) {
-    memcpy(targets, features, (size_t)count * (size_t)state->features.columns * sizeof *targets);
+  if (targets != NULL && features != NULL && source->info.targets_are_features &&
+      float_targets == float_features) {
+    memcpy(targets, features,
+           (size_t)count * (size_t)state->features.columns *
+               (float_targets ? sizeof(float) : sizeof(double)));
   } else if (targets != NULL) {
-    TRY(read_set(source, &state->targets, first, count, targets, err));
+    TRY(read_set(source, &state->targets, first, count, float_targets, targets, err));
   }
 cleanup:
   return st;
@@ -277,6 +293,14 @@ static int64_t rows_of_chunk(const h5_state *state) {
   return rows;
 }
 
+static bool fits_floats(const h5_column_set *set) {
+  bool fits = true;
+  for (int d = 0; d < set->count; ++d) {
+    fits = fits && lks_h5_dataset_info(set->datasets[d])->fits_float;
+  }
+  return fits;
+}
+
 static lks_status describe(lks_source *source, h5_state *state, lks_error *err) {
   lks_status st = LKS_OK;
   lks_text signature = {0};
@@ -289,6 +313,8 @@ static lks_status describe(lks_source *source, h5_state *state, lks_error *err) 
   info->chunk_rows = rows < 1 ? 1 : rows < info->rows ? rows : info->rows;
   info->inputs = state->features.columns;
   info->outputs = state->targets.columns;
+  info->float_features = fits_floats(&state->features);
+  info->float_targets = fits_floats(&state->targets);
   info->targets_are_features = same_sets(&state->features, &state->targets);
   info->feature_names = join_names(&state->features, &source->arena);
   TRY_ALLOC(info->feature_names);

@@ -53,20 +53,20 @@ static void make_labels(const synthetic_state *state, int64_t row, int64_t count
   }
 }
 
-static lks_status read_synthetic(lks_source *source, int64_t first, int64_t count, double *features,
-                                 double *targets, lks_error *err) {
+static lks_status read_synthetic(lks_source *source, int64_t first, int64_t count,
+                                 const lks_raw *out, lks_error *err) {
   const synthetic_state *state = source->state;
   const int64_t inputs = source->info.inputs;
   const int64_t outputs = source->info.outputs;
   (void)err;
   for (int64_t r = 0; r < count; ++r) {
-    if (features != NULL) {
-      make_columns(state->key, first + r, 0, inputs, features + r * inputs);
+    if (out->features != NULL) {
+      make_columns(state->key, first + r, 0, inputs, out->features + r * inputs);
     }
-    if (targets != NULL && state->classes > 0) {
-      make_labels(state, first + r, outputs, targets + r * outputs);
-    } else if (targets != NULL) {
-      make_columns(state->key, first + r, inputs, outputs, targets + r * outputs);
+    if (out->targets != NULL && state->classes > 0) {
+      make_labels(state, first + r, outputs, out->targets + r * outputs);
+    } else if (out->targets != NULL) {
+      make_columns(state->key, first + r, inputs, outputs, out->targets + r * outputs);
     }
   }
   return LKS_OK;

@@ -54,16 +54,17 @@ static lks_status read_classes(lks_source *source, const lks_data_request *reque
   const lks_source_info *info = lks_source_describe(source);
   const lks_rows all = {.count = info->rows};
   lks_scratch scratch = {0};
-  TRY(lks_scratch_open(source, false, true, &scratch, err));
+  TRY(lks_scratch_open(source, LKS_NOT_READ, LKS_AS_DOUBLES, &scratch, err));
   int64_t got = 0;
   for (int64_t row = 0; row < info->rows; row += got) {
-    TRY(lks_rows_read(source, &all, row, info->rows, &scratch, &got, err));
+    TRY(lks_rows_read(source, &all, row, info->rows, scratch.capacity, &scratch.raw, &got, err));
     if (request->label_classes > 0) {
-      TRY(lks_check_labels(source, &all, row, got, scratch.targets, request->label_classes, err));
+      TRY(lks_check_labels(source, &all, row, got, scratch.raw.targets, request->label_classes,
+                           err));
     }
     for (int64_t k = 0; k < got; ++k) {
       classes[row + k] =
-          class_of(scratch.targets + k * info->outputs, info->outputs, request->label_classes);
+          class_of(scratch.raw.targets + k * info->outputs, info->outputs, request->label_classes);
     }
   }
 cleanup:

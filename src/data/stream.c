@@ -242,7 +242,7 @@ lks_status lks_stream_make(lks_table *table, lks_stream **stream, lks_error *err
   (void)pthread_mutex_init(&made->lock, NULL);
   (void)pthread_cond_init(&made->changed, NULL);
   *stream = made;
-  TRY(lks_scratch_open(table->source, true, table->outputs > 0, &made->scratch, err));
+  TRY(lks_table_scratch(table, &made->scratch, err));
 cleanup:
   return st;
 }

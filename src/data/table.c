@@ -91,22 +91,51 @@ bool lks_table_streamed(const lks_table *table) {
 
 /* ---- reading */
 
+lks_status lks_table_scratch(const lks_table *table, lks_scratch *scratch, lks_error *err) {
+  const lks_wanted targets = table->outputs == 0        ? LKS_NOT_READ
+                             : table->label_classes > 0 ? LKS_AS_DOUBLES /* checked as such */
+                                                        : LKS_AS_FLOATS;
+  return lks_scratch_open(table->source, LKS_AS_FLOATS, targets, scratch, err);
+}
+
+/* Raw values of one kind, scaled to where they are used, and checked once more unless they are
+ * what the source checked already. */
+static lks_status take_values(const lks_table *table, int64_t first, int64_t count, bool targets,
+                              const double *doubles, const float *floats, float *out,
+                              lks_error *err) {
+  lks_status st = LKS_OK;
+  const lks_scaling *scaling = targets ? table->target_scaling : table->feature_scaling;
+  const int64_t columns = targets ? table->outputs : table->inputs;
+  const bool unit = targets && table->unit_targets;
+  if (floats != NULL) {
+    lks_scaling_apply_floats(scaling, floats, out, count, columns);
+  } else {
+    lks_scaling_apply(scaling, doubles, out, count, columns);
+  }
+  if (floats == NULL || scaling->columns != 0 || unit) {
+    TRY(lks_check_floats(table->source, &table->rows, first, count, targets, unit, out, err));
+  }
+cleanup:
+  return st;
+}
+
 lks_status lks_table_load(lks_table *table, int64_t first, int64_t end, lks_scratch *scratch,
                           float *features, float *targets, int64_t *got, lks_error *err) {
   lks_status st = LKS_OK;
-  const lks_source *source = table->source;
-  TRY(lks_rows_read(table->source, &table->rows, first, end, scratch, got, err));
-  lks_scaling_apply(table->feature_scaling, scratch->features, features, *got, table->inputs);
-  TRY(lks_check_floats(source, &table->rows, first, *got, false, false, features, err));
-  if (table->outputs == 0) {
-    return LKS_OK;
+  lks_raw raw = scratch->raw;
+  if (table->rows.list == NULL) { /* no gaps: floats are read where they are used */
+    raw.float_features = raw.float_features != NULL ? features : NULL;
+    raw.float_targets = raw.float_targets != NULL ? targets : NULL;
   }
-  if (table->label_classes > 0) {
-    TRY(lks_check_labels(source, &table->rows, first, *got, scratch->targets, table->label_classes,
-                         err));
+  TRY(lks_rows_read(table->source, &table->rows, first, end, scratch->capacity, &raw, got, err));
+  TRY(take_values(table, first, *got, false, raw.features, raw.float_features, features, err));
+  if (table->label_classes > 0 && table->outputs > 0) {
+    TRY(lks_check_labels(table->source, &table->rows, first, *got, raw.targets,
+                         table->label_classes, err));
   }
-  lks_scaling_apply(table->target_scaling, scratch->targets, targets, *got, table->outputs);
-  TRY(lks_check_floats(source, &table->rows, first, *got, true, table->unit_targets, targets, err));
+  if (table->outputs > 0) {
+    TRY(take_values(table, first, *got, true, raw.targets, raw.float_targets, targets, err));
+  }
 cleanup:
   return st;
 }
@@ -131,7 +160,7 @@ lks_status lks_table_fill(lks_table *table, lks_error *err) {
   const int64_t end =
       lks_rows_cut(&table->rows, chunk_rows, 0, rows, memory->part + 1, memory->parts);
   int64_t got = 0;
-  TRY(lks_scratch_open(table->source, true, table->outputs > 0, &scratch, err));
+  TRY(lks_table_scratch(table, &scratch, err));
   for (; first < end; first += got) {
     TRY(lks_table_load(table, first, end, &scratch, table->features + first * table->inputs,
                        table->outputs > 0 ? table->targets + first * table->outputs : NULL, &got,
@@ -249,8 +278,8 @@ static lks_status hold(lks_table *table, int64_t first, int64_t end, lks_error *
   if ((ahead - first) * columns * (int64_t)sizeof(float) <= READ_AHEAD_BYTES) {
     end = ahead;
   }
-  if (table->scratch.features == NULL) {
-    TRY(lks_scratch_open(table->source, true, table->outputs > 0, &table->scratch, err));
+  if (table->scratch.capacity == 0) {
+    TRY(lks_table_scratch(table, &table->scratch, err));
   }
   table->held_first = table->held_end = 0;
   if (end - first > table->held_capacity) {

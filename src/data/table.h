@@ -59,6 +59,10 @@ int64_t lks_table_bytes(const lks_table *table, int64_t rows);
 void lks_table_lay_out(const lks_table *table, int64_t rows, void *base, float **features,
                        float **targets);
 
+/* What lks_table_load needs of its own. */
+lks_status lks_table_scratch(const lks_table *table, lks_scratch *scratch,
+                             lks_error *err) LKS_MUST_USE;
+
 /* Reads, checks and scales positions from `first` on, before `end`, as many as the scratch takes:
  * *got of them into features [*got, inputs] and targets [*got, outputs]. Not collective. Safe to
  * call from several threads with a scratch each. */

@@ -4,6 +4,7 @@
 #include "model/scaling.h"
 
 #include <math.h>
+#include <string.h>
 
 typedef struct scaling_row {
   lks_kind kind;
@@ -145,6 +146,20 @@ void lks_scaling_apply(const lks_scaling *scaling, const double *in, float *out,
       for (int64_t c = 0; c < columns; ++c) {
         to[c] = (float)((from[c] - scaling->shift[c]) * scaling->factor[c]);
       }
+    }
+  }
+}
+
+void lks_scaling_apply_floats(const lks_scaling *scaling, const float *in, float *out, int64_t rows,
+                              int64_t columns) {
+  if (scaling->columns == 0 && in != out) {
+    memcpy(out, in, (size_t)(rows * columns) * sizeof *out);
+  }
+  for (int64_t r = 0; scaling->columns != 0 && r < rows; ++r) {
+    const float *from = in + r * columns;
+    float *to = out + r * columns;
+    for (int64_t c = 0; c < columns; ++c) {
+      to[c] = (float)(((double)from[c] - scaling->shift[c]) * scaling->factor[c]);
     }
   }
 }

@@ -64,6 +64,9 @@ bool lks_scaling_needs_fit(const lks_scaling_choice *choice);
  * plain conversion. */
 void lks_scaling_apply(const lks_scaling *scaling, const double *in, float *out, int64_t rows,
                        int64_t columns);
+/* The same of rows of floats: the same bits as from doubles of the same values. in may be out. */
+void lks_scaling_apply_floats(const lks_scaling *scaling, const float *in, float *out, int64_t rows,
+                              int64_t columns);
 /* Undoes it in place on floats [rows, columns]. */
 void lks_scaling_undo(const lks_scaling *scaling, float *values, int64_t rows, int64_t columns);
 

@@ -115,6 +115,27 @@ static void maps_are_right(void **state) {
   lks_arena_free(&arena);
 }
 
+static void floats_give_the_same_bits(void **state) {
+  (void)state;
+  enum { ROWS = 50, COLUMNS = 3 };
+  double shift[] = {0.1, -1e3, 7};
+  double factor[] = {1.0 / 3, 4e-6, 1e9};
+  const lks_scaling scalings[] = {{COLUMNS, shift, factor}, {0}};
+  double doubles[ROWS * COLUMNS];
+  float floats[ROWS * COLUMNS], expected[ROWS * COLUMNS], out[ROWS * COLUMNS];
+  for (int s = 0; s < 2; ++s) {
+    for (int i = 0; i < ROWS * COLUMNS; ++i) {
+      floats[i] = (float)(sin(i * 1.3) * 20);
+      doubles[i] = (double)floats[i];
+    }
+    lks_scaling_apply(&scalings[s], doubles, expected, ROWS, COLUMNS);
+    lks_scaling_apply_floats(&scalings[s], floats, out, ROWS, COLUMNS);
+    assert_memory_equal(out, expected, sizeof expected);
+    lks_scaling_apply_floats(&scalings[s], floats, floats, ROWS, COLUMNS);
+    assert_memory_equal(floats, expected, sizeof expected);
+  }
+}
+
 static void applied_and_undone(void **state) {
   (void)state;
   double shift[] = {3, -1};
@@ -139,9 +160,9 @@ static void applied_and_undone(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(kinds_are_told_apart), cmocka_unit_test(moments_are_right),
-      cmocka_unit_test(cuts_do_not_show),     cmocka_unit_test(maps_are_right),
-      cmocka_unit_test(applied_and_undone),
+      cmocka_unit_test(kinds_are_told_apart),      cmocka_unit_test(moments_are_right),
+      cmocka_unit_test(cuts_do_not_show),          cmocka_unit_test(maps_are_right),
+      cmocka_unit_test(floats_give_the_same_bits), cmocka_unit_test(applied_and_undone),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

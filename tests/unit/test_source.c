@@ -52,6 +52,32 @@ static void check_values(lks_source *source, int64_t step) {
   free(targets);
 }
 
+/* The same as floats, where the source says that floats hold all values. */
+static void check_floats(lks_source *source, int64_t step) {
+  const lks_source_info *info = lks_source_describe(source);
+  float *features = malloc((size_t)(step * info->inputs) * sizeof *features);
+  float *targets = malloc((size_t)(step * info->outputs + 1) * sizeof *targets);
+  const lks_raw out = {.float_features = info->float_features ? features : NULL,
+                       .float_targets = info->float_targets ? targets : NULL};
+  for (int64_t first = 0; first < info->rows; first += step) {
+    const int64_t count = info->rows - first < step ? info->rows - first : step;
+    assert_ok(lks_source_fetch(source, first, count, &out, &err));
+    for (int64_t k = 0; info->float_features && k < count; ++k) {
+      for (int64_t c = 0; c < info->inputs; ++c) {
+        assert_true((double)features[k * info->inputs + c] == fixture_value(first + k, c));
+      }
+    }
+    for (int64_t k = 0; info->float_targets && k < count; ++k) {
+      for (int64_t c = 0; c < info->outputs; ++c) {
+        const int64_t column = info->targets_are_features ? c : info->inputs + c;
+        assert_true((double)targets[k * info->outputs + c] == fixture_value(first + k, column));
+      }
+    }
+  }
+  free(features);
+  free(targets);
+}
+
 static hid_t half_type(void) {
   const hid_t type = H5Tcopy(H5T_IEEE_F32LE);
   assert_true(H5Tset_fields(type, 15, 10, 5, 0, 10) >= 0 && H5Tset_ebias(type, 15) >= 0);
@@ -65,6 +91,9 @@ static void every_type_and_layout(void **state) {
   const hid_t types[] = {H5T_STD_I8LE,   H5T_STD_U8LE,  H5T_STD_I16BE,  H5T_STD_U16LE,
                          H5T_STD_I32LE,  H5T_STD_U32BE, H5T_STD_I64LE,  H5T_STD_U64LE,
                          H5T_IEEE_F32LE, half,          H5T_IEEE_F64BE, H5T_NATIVE_LDOUBLE};
+  /* Those that a float holds: integers of 8 and 16 bits, halves and floats. */
+  const bool narrow[] = {true,  true,  true, true, false, false,
+                         false, false, true, true, false, false};
   const fixture_layout layouts[] = {{0, 1, {37}, 0, 0},
                                     {0, 2, {37, 1}, 0, 0},
                                     {0, 2, {37, 6}, 8, 0},
@@ -85,6 +114,9 @@ static void every_type_and_layout(void **state) {
       assert_int_equal(info->outputs, 0);
       assert_int_equal(info->chunk_rows, layout.chunk_rows > 0 ? layout.chunk_rows : 1);
       assert_false(info->targets_are_features);
+      assert_int_equal(info->float_features, narrow[t]);
+      check_floats(source, 37);
+      check_floats(source, 5);
       check_values(source, 37);
       check_values(source, 5);
       check_values(source, 1);
@@ -116,6 +148,9 @@ static void lists_are_joined(void **state) {
   assert_string_equal(info->target_names, "d");
   assert_string_equal(info->name, path);
   assert_int_equal(info->chunk_rows, 1); /* c has the widest rows, and no chunks */
+  assert_false(info->float_features);    /* b holds doubles */
+  assert_true(info->float_targets);
+  check_floats(source, 7);
   check_values(source, 50);
   check_values(source, 7);
   char place[512];
@@ -268,6 +303,53 @@ static void not_a_number_is_placed(void **state) {
   assert_ok(lks_source_read(source, 0, 17, features, NULL, &err));
   assert_fails(lks_source_read(source, 0, 6, features, targets, &err), LKS_DATA,
                "dataset 'y' holds an infinity at row 4, column 1");
+  float narrow[20 * 3];
+  const lks_raw out = {.float_targets = narrow};
+  assert_ok(lks_source_fetch(source, 5, 15, &out, &err));
+  assert_fails(lks_source_fetch(source, 3, 15, &out, &err), LKS_DATA,
+               "dataset 'y' holds an infinity at row 4, column 1");
+  lks_source_close(&source);
+}
+
+/* Bytes that this process has read from files so far. */
+static long long bytes_read(void) {
+  long long bytes = -1;
+  FILE *io = fopen("/proc/self/io", "r");
+  if (io != NULL) {
+    if (fscanf(io, "rchar: %lld", &bytes) != 1) {
+      bytes = -1;
+    }
+    (void)fclose(io);
+  }
+  return bytes;
+}
+
+/* A packed chunk larger than HDF5's own cache of 1 MiB, read part by part: what is unpacked more
+ * than once is also read from the file more than once. */
+static void large_packed_chunks_are_read_once(void **state) {
+  enum { ROWS = 400, COLUMNS = 1000, PART = 20 };
+  static double values[PART * COLUMNS];
+  const char *path = scratch_path(*state, "packed.h5");
+  const hid_t file = create(path);
+  const fixture_layout layout = {H5T_IEEE_F32LE, 2, {ROWS, COLUMNS}, ROWS, 1};
+  assert_int_equal(fixture_table(file, "x", &layout, 0), 0);
+  const hid_t set = H5Dopen2(file, "x", H5P_DEFAULT);
+  const long long stored = (long long)H5Dget_storage_size(set);
+  assert_true(stored > 0 && H5Dclose(set) >= 0 && H5Fclose(file) >= 0);
+  lks_source *source = NULL;
+  const lks_table_options options = {.file = path};
+  assert_ok(lks_source_open(&options, "data.train", false, 1, &source, &err));
+  const long long before = bytes_read();
+  if (before < 0) {
+    lks_source_close(&source);
+    skip();
+  }
+  for (int64_t first = 0; first < ROWS; first += PART) {
+    assert_ok(lks_source_read(source, first, PART, values, NULL, &err));
+    assert_true(values[COLUMNS + 7] == fixture_value(first + 1, 7));
+  }
+  const long long took = bytes_read() - before;
+  assert_true(took >= stored && took < 2 * stored);
   lks_source_close(&source);
 }
 
@@ -368,6 +450,7 @@ int main(void) {
       cmocka_unit_test(bad_datasets_are_refused),
       cmocka_unit_test(one_of_file_and_synthetic),
       cmocka_unit_test(not_a_number_is_placed),
+      cmocka_unit_test(large_packed_chunks_are_read_once),
       cmocka_unit_test(synthetic_rows_do_not_depend_on_reading),
       cmocka_unit_test(synthetic_rows_are_standard_normal),
       cmocka_unit_test(synthetic_labels_are_even),
