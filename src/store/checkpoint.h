@@ -105,7 +105,7 @@ lks_status lks_checkpoints_clear(const char *run_folder, lks_error *err) LKS_MUS
 lks_status lks_checkpoint_write(const char *path, const lks_model *model,
                                 const lks_checkpoint *checkpoint, lks_error *err) LKS_MUST_USE;
 
-/* The background writer of one run folder (rank 0). Owns a copy of what it writes. */
+/* The background writer of one run folder (rank 0). */
 typedef struct lks_writer lks_writer;
 
 /* keep: newest step-*.weights.h5 to keep, 0 keeps all. Makes run_folder/checkpoints. The model is
@@ -118,11 +118,12 @@ lks_status lks_writer_open(const char *run_folder, const lks_model *model, int k
 struct lks_run_lock;
 void lks_writer_guard(lks_writer *writer, const struct lks_run_lock *lock);
 
-/* Copies and returns; the thread writes checkpoints/step-NNNNNNNN.weights.h5, points
+/* Returns at once; the thread writes checkpoints/step-NNNNNNNN.weights.h5, points
  * latest.weights.h5 at it, writes history.h5 from its history, removes what `keep` gives up
  * (never the newest) and, with is_best, makes checkpoints/best.weights.h5 (a hard link or copy by
- * the same write-aside rule). Waits first when the previous one is still being written. Its
- * earlier failure (a full disk) is returned here. */
+ * the same write-aside rule). Parameters and slots are borrowed until the next lks_writer_wait or
+ * lks_writer_close returns; all else is copied. Waits first when the previous one is still being
+ * written. Its earlier failure (a full disk) is returned here. */
 lks_status lks_writer_submit(lks_writer *writer, const lks_checkpoint *checkpoint, bool is_best,
                              lks_error *err) LKS_MUST_USE;
 

@@ -1,7 +1,8 @@
 /* The background writer: one thread, one job at a time.
  *
- * Invariants: the job's copies belong to the thread while `busy` is set and to the submitter else,
- * both under the mutex when it changes; `failure` is set once and never cleared. */
+ * Invariants: the job, and the arrays it borrows, belong to the thread while `busy` is set and to
+ * the submitter else, both under the mutex when it changes; `failure` is set once and never
+ * cleared. */
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -13,10 +14,10 @@
 #include "store/files.h"
 #include "store/steps.h"
 
-/* A deep copy of what is to be written; the arrays are allocated once. */
+/* What is to be written: a deep copy, but for parameters and slots, which are the submitter's. */
 typedef struct job {
   lks_checkpoint content;
-  float *parameters, *slots[LKS_MAX_SLOTS], *best;
+  float *best; /* allocated once */
   lks_history history;
   lks_arena texts; /* strings and scalings of this job */
   bool is_best;
@@ -163,10 +164,6 @@ static void *work(void *user) {
 
 /* ---- opening and closing */
 
-static float *alloc_arrays(const lks_model *model) {
-  return malloc((size_t)(model->arena_floats > 0 ? model->arena_floats : 1) * sizeof(float));
-}
-
 static lks_status start(lks_writer *writer, lks_error *err) {
   lks_status st = LKS_OK;
   sigset_t all, before;
@@ -204,12 +201,6 @@ lks_status lks_writer_open(const char *run_folder, const lks_model *model, int k
   made->keep = keep;
   made->run_folder = strdup(run_folder);
   TRY_ALLOC(made->run_folder);
-  made->job.parameters = alloc_arrays(model);
-  TRY_ALLOC(made->job.parameters);
-  for (int s = 0; s < lks_optimizer_slots(&model->optimizer); ++s) {
-    made->job.slots[s] = alloc_arrays(model);
-    TRY_ALLOC(made->job.slots[s]);
-  }
   const char *folder = lks_arena_print(&arena, "%s/checkpoints", run_folder);
   TRY_ALLOC(folder);
   TRY(lks_folder_make(folder, err));
@@ -242,10 +233,6 @@ void lks_writer_close(lks_writer **writer) {
   if (closed->synchronised) {
     (void)pthread_cond_destroy(&closed->changed);
     (void)pthread_mutex_destroy(&closed->mutex);
-  }
-  free(closed->job.parameters);
-  for (int s = 0; s < LKS_MAX_SLOTS; ++s) {
-    free(closed->job.slots[s]);
   }
   free(closed->job.best);
   lks_history_free(&closed->job.history);
@@ -295,23 +282,14 @@ cleanup:
   return st;
 }
 
-/* Copies the arrays; a slot or best parameters that are NULL stay so. */
-static lks_status copy_arrays(const lks_model *model, job *into, const lks_checkpoint *from,
-                              lks_error *err) {
+/* The best parameters may change while they are written, at the end of any epoch. */
+static lks_status copy_best(const lks_model *model, job *into, const lks_checkpoint *from,
+                            lks_error *err) {
   lks_status st = LKS_OK;
   const size_t bytes = (size_t)model->arena_floats * sizeof(float);
-  memcpy(into->parameters, from->parameters, bytes);
-  into->content.parameters = into->parameters;
-  for (int s = 0; s < LKS_MAX_SLOTS; ++s) {
-    const bool present = from->slots[s] != NULL && into->slots[s] != NULL;
-    if (present) {
-      memcpy(into->slots[s], from->slots[s], bytes);
-    }
-    into->content.slots[s] = present ? into->slots[s] : NULL;
-  }
   if (from->best_parameters != NULL) {
     if (into->best == NULL) {
-      into->best = alloc_arrays(model);
+      into->best = malloc(bytes > 0 ? bytes : 1);
       TRY_ALLOC(into->best);
     }
     memcpy(into->best, from->best_parameters, bytes);
@@ -327,7 +305,7 @@ static lks_status copy_job(const lks_model *model, job *into, const lks_checkpoi
   lks_arena_free(&into->texts);
   lks_history_free(&into->history);
   into->content = *from;
-  TRY(copy_arrays(model, into, from, err));
+  TRY(copy_best(model, into, from, err));
   TRY(copy_texts(&into->texts, &into->content, err));
   TRY(copy_scaling(&into->texts, &into->content.features, err));
   TRY(copy_scaling(&into->texts, &into->content.targets, err));

@@ -19,8 +19,7 @@ static lks_checkpoint describe(const lks_trainer *trainer, const float *paramete
                                .features = trainer->run.data->features,
                                .targets = trainer->run.data->targets,
                                .history = &trainer->history,
-                               .provenance = trainer->provenance,
-                               .weights_hash = lks_model_hash(trainer->run.model, parameters)};
+                               .provenance = trainer->provenance};
   for (int s = 0; s < trainer->run.plan->slots; ++s) {
     checkpoint.slots[s] = trainer->state.slots[s];
   }
@@ -34,6 +33,12 @@ lks_status lks_trainer_save(lks_trainer *trainer, bool is_best, lks_error *err) 
   lks_status st = LKS_OK;
   const lks_backend *backend = &trainer->run.backend;
   const bool root = trainer->world->rank == 0;
+  lks_error earlier;
+  if (root && lks_writer_wait(trainer->writer, &earlier) != LKS_OK &&
+      trainer->failure.status == LKS_OK) { /* voted with the next step, or found by settle */
+    trainer->failure = earlier;
+  }
+  /* The one copy that a checkpoint costs the training: the writer works from it. */
   TRY(backend->ops->snapshot(backend->state, root ? trainer->state.parameters : NULL,
                              root ? trainer->state.slots : NULL, err));
   trainer->saved_step = trainer->progress.step;
@@ -42,7 +47,7 @@ lks_status lks_trainer_save(lks_trainer *trainer, bool is_best, lks_error *err) 
     const lks_checkpoint checkpoint = describe(trainer, trainer->state.parameters);
     const lks_status submitted =
         lks_writer_submit(trainer->writer, &checkpoint, is_best, &trainer->failure);
-    if (submitted != LKS_OK) { /* voted with the next step, or found by settle */
+    if (submitted != LKS_OK) {
       trainer->failure.status = submitted;
     }
   }

@@ -117,6 +117,10 @@ static lks_status make_state(lks_trainer *trainer, lks_error *err) {
   lks_status st = LKS_OK;
   TRY(lks_state_make(&trainer->state, trainer->run.plan, err));
   if (trainer->world->rank == 0) {
+    /* Not left to the first checkpoint, which would get the pages one by one. */
+    for (int s = 0; s < trainer->run.plan->slots; ++s) {
+      memset(trainer->state.slots[s], 0, trainer->run.plan->parameter_floats * sizeof(float));
+    }
     trainer->model_config = lks_model_keras_config(trainer->run.model);
     trainer->training_config = lks_model_keras_training(trainer->run.model);
     TRY_ALLOC(trainer->model_config);

@@ -97,7 +97,8 @@ static void test_keep_after_rewind(void **state) {
   small_free(&made);
 }
 
-/* The writer owns copies: what the caller does afterwards does not show. */
+/* The writer owns copies, but of the arrays that it borrows until it is waited for: what the caller
+ * does afterwards does not show. */
 static void test_copies(void **state) {
   scratch *at = *state;
   const char *path = scratch_path(at, "copy/checkpoints/step-00000012.weights.h5");
@@ -114,13 +115,13 @@ static void test_copies(void **state) {
   assert_ok(lks_writer_submit(writer, &other.checkpoint, false, &err));
   memset(config, '!', strlen(config));
   free(config);
-  memset(other.parameters, 0, (size_t)made.model->arena_floats * sizeof(float));
-  memset(other.slots[1], 0, (size_t)made.model->arena_floats * sizeof(float));
   memset(other.best, 0, (size_t)made.model->arena_floats * sizeof(float));
   other.shift[1] = 1e9;
   lks_history_cut(&other.history, 0);
-  small_free(&other);
   assert_ok(lks_writer_wait(writer, &err));
+  memset(other.parameters, 0, (size_t)made.model->arena_floats * sizeof(float));
+  memset(other.slots[1], 0, (size_t)made.model->arena_floats * sizeof(float));
+  small_free(&other);
   assert_ok(lks_checkpoint_read(path, made.model, &arena, &got, &err));
   const size_t bytes = (size_t)made.model->arena_floats * sizeof(float);
   assert_memory_equal(got.parameters, made.parameters, bytes);
