@@ -1,6 +1,7 @@
 /* The tables of a device report. One row of `tables` a table: writing and reading are loops. */
 #include "store/device_report.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -132,7 +133,10 @@ lks_status lks_device_report_store(const lks_device_report *report, const char *
   TRY(lks_h5_create_aside(aside, path, &file, err));
   TRY(write_report(report, file, err));
   TRY(lks_h5_close(&file, err));
-  TRY(lks_file_publish(aside, path, err));
+  /* Not synced, which may take long at every start: it can be made again at any time. */
+  if (rename(aside, path) != 0) {
+    TRY(lks_fail_write(err, path, errno));
+  }
 cleanup:
   if (st != LKS_OK && lks_h5_close(&file, &second) != LKS_OK) {
     file = NULL; /* the first failure is the one to tell */

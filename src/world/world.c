@@ -130,6 +130,22 @@ cleanup:
   return st;
 }
 
+/* A process that no launcher started needs neither Open MPI's daemon, which is there for processes
+ * that it might start, nor a network: without them MPI starts in 0.04 s, not in 0.35. What the
+ * environment says goes first, and other MPIs do not know these names. */
+static void start_alone(void) {
+  static const char *const launched[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK",
+                                         "PMI_SIZE", "SLURM_PROCID"};
+  for (size_t i = 0; i < sizeof launched / sizeof *launched; ++i) {
+    if (getenv(launched[i]) != NULL) {
+      return;
+    }
+  }
+  /* Where there is no memory for it, MPI starts as it always does. */
+  (void)setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
+  (void)setenv("OMPI_MCA_pml", "ob1", 0);
+}
+
 lks_status lks_world_open(MPI_Comm parent, lks_world **out, lks_error *err) {
   lks_status st = LKS_OK;
   *out = NULL;
@@ -144,6 +160,7 @@ lks_status lks_world_open(MPI_Comm parent, lks_world **out, lks_error *err) {
   TRY_MPI(MPI_Initialized(&running));
   if (!running) {
     int provided = 0;
+    start_alone();
     TRY_MPI(MPI_Init_thread(NULL, NULL, MPI_THREAD_MULTIPLE, &provided));
     world->initialised_mpi = true;
     if (provided < MPI_THREAD_FUNNELED) {
