@@ -63,6 +63,11 @@ cmocka|libcmocka-dev|has_library cmocka
 h5py|python3-h5py|has_h5py
 h5dump|hdf5-tools|has h5dump'
 
+# For the tests that count instructions and system calls; they are skipped without.
+needs_counts='
+valgrind|valgrind|has valgrind
+strace|strace|has strace'
+
 # For the tests on a cluster made of this machine, which want root, and are skipped without.
 needs_cluster='
 ip and tc|iproute2|has_network_tools
