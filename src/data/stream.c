@@ -8,15 +8,14 @@
  * every rank of the node reports the same. */
 #include "data/stream.h"
 
-#include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "base/thread.h"
 #include "data/table.h"
 
 /* Looks at the board before a waiting rank yields, and then before it sleeps between looks. */
@@ -263,17 +262,7 @@ cleanup:
 
 lks_status lks_stream_start(lks_stream *stream, lks_error *err) {
   lks_status st = LKS_OK;
-  sigset_t all;
-  sigset_t before;
-  /* Signals are the main thread's: a read must not be interrupted by one. */
-  (void)sigfillset(&all);
-  (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-  const int code = pthread_create(&stream->thread, NULL, prefetch, stream);
-  (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-  if (code != 0) {
-    FAIL(LKS_NO_MEMORY, "raise the limit of processes (ulimit -u)",
-         "cannot start the prefetch thread: %s", strerror(code));
-  }
+  TRY(lks_thread_start(&stream->thread, prefetch, stream, err));
   stream->started = true;
 cleanup:
   return st;

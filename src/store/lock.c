@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -22,6 +21,7 @@
 #include <unistd.h>
 
 #include "base/text.h"
+#include "base/thread.h"
 #include "store/files.h"
 
 /* Lock of the open file where there is such, so that two runs of one process exclude each other
@@ -323,12 +323,10 @@ static void *hold(void *user) {
   lks_run_lock *lock = user;
   (void)pthread_mutex_lock(&lock->mutex);
   while (!lock->ending && !atomic_load(&lock->lost)) {
-    struct timespec until;
     (void)pthread_mutex_unlock(&lock->mutex);
     keep(lock); /* outside the mutex: a file system may hang */
     (void)pthread_mutex_lock(&lock->mutex);
-    (void)clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += (time_t)TOUCH_PERIOD;
+    const struct timespec until = lks_thread_moment(CLOCK_REALTIME, TOUCH_PERIOD);
     if (!lock->ending) {
       (void)pthread_cond_timedwait(&lock->wake, &lock->mutex, &until);
     }
@@ -339,20 +337,13 @@ static void *hold(void *user) {
 
 static lks_status start(lks_run_lock *lock, lks_error *err) {
   lks_status st = LKS_OK;
-  sigset_t all, before;
   (void)pthread_mutex_init(&lock->mutex, NULL);
   (void)pthread_cond_init(&lock->wake, NULL);
-  (void)sigfillset(&all);
-  (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-  const int code = pthread_create(&lock->thread, NULL, hold, lock);
-  (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-  if (code != 0) {
+  st = lks_thread_start(&lock->thread, hold, lock, err);
+  if (st != LKS_OK) {
     (void)pthread_cond_destroy(&lock->wake);
     (void)pthread_mutex_destroy(&lock->mutex);
-    FAIL(LKS_INTERNAL, "raise the limit of processes (ulimit -u)", "cannot start a thread: %s",
-         strerror(code));
   }
-cleanup:
   return st;
 }
 

@@ -4,12 +4,11 @@
  * the submitter else, both under the mutex when it changes; `failure` is set once and never
  * cleared. */
 #include <errno.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/thread.h"
 #include "store/checkpoint.h"
 #include "store/files.h"
 #include "store/steps.h"
@@ -166,7 +165,6 @@ static void *work(void *user) {
 
 static lks_status start(lks_writer *writer, lks_error *err) {
   lks_status st = LKS_OK;
-  sigset_t all, before;
   if (pthread_mutex_init(&writer->mutex, NULL) != 0) {
     FAIL(LKS_INTERNAL, NULL, "cannot make the checkpoint writer's mutex");
   }
@@ -175,15 +173,7 @@ static lks_status start(lks_writer *writer, lks_error *err) {
     FAIL(LKS_INTERNAL, NULL, "cannot make the checkpoint writer's condition");
   }
   writer->synchronised = true;
-  /* Requests to stop are for the main thread. */
-  (void)sigfillset(&all);
-  (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-  const int code = pthread_create(&writer->thread, NULL, work, writer);
-  (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-  if (code != 0) {
-    FAIL(LKS_INTERNAL, "raise the limit on processes (ulimit -u)",
-         "cannot start the checkpoint writer's thread: %s", strerror(code));
-  }
+  TRY(lks_thread_start(&writer->thread, work, writer, err));
   writer->started = true;
 cleanup:
   return st;

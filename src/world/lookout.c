@@ -1,13 +1,12 @@
 /* See lookout.h. */
 #include "world/lookout.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "base/thread.h"
 
 struct lks_lookout {
   char *path;
@@ -18,22 +17,18 @@ struct lks_lookout {
   atomic_bool saw;
 };
 
-static const long period_ns = 500000000L;
+#define PERIOD 0.5 /* seconds */
 
 static void *look(void *user) {
   lks_lookout *lookout = user;
   (void)pthread_mutex_lock(&lookout->mutex);
   while (!lookout->ending && !atomic_load(&lookout->saw)) {
-    struct timespec until;
     (void)pthread_mutex_unlock(&lookout->mutex);
     if (access(lookout->path, F_OK) == 0) {
       atomic_store(&lookout->saw, true);
     }
     (void)pthread_mutex_lock(&lookout->mutex);
-    (void)clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += period_ns;
-    until.tv_sec += until.tv_nsec / 1000000000L;
-    until.tv_nsec %= 1000000000L;
+    const struct timespec until = lks_thread_moment(CLOCK_REALTIME, PERIOD);
     if (!lookout->ending) {
       (void)pthread_cond_timedwait(&lookout->wake, &lookout->mutex, &until);
     }
@@ -44,7 +39,6 @@ static void *look(void *user) {
 
 lks_status lks_lookout_start(const char *path, lks_lookout **out, lks_error *err) {
   lks_status st = LKS_OK;
-  sigset_t all, before;
   *out = NULL;
   lks_lookout *lookout = calloc(1, sizeof *lookout);
   TRY_ALLOC(lookout);
@@ -52,14 +46,7 @@ lks_status lks_lookout_start(const char *path, lks_lookout **out, lks_error *err
   TRY_ALLOC(lookout->path);
   (void)pthread_mutex_init(&lookout->mutex, NULL);
   (void)pthread_cond_init(&lookout->wake, NULL);
-  (void)sigfillset(&all);
-  (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-  const int code = pthread_create(&lookout->thread, NULL, look, lookout);
-  (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-  if (code != 0) {
-    FAIL(LKS_INTERNAL, "raise the limit of processes (ulimit -u)", "cannot start a thread: %s",
-         strerror(code));
-  }
+  TRY(lks_thread_start(&lookout->thread, look, lookout, err));
   *out = lookout;
   lookout = NULL;
 cleanup:

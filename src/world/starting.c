@@ -1,21 +1,21 @@
 /* See starting.h. Like the watchdog, it may end the process: nobody else can. */
 #include "world/starting.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "base/thread.h"
 
 struct lks_starting {
   pthread_t thread;
   pthread_mutex_t mutex;
   pthread_cond_t ended;
   bool done;
-  double timeout;
+  double timeout; /* seconds, as it is told */
+  double late;    /* seconds that this rank waits longer */
 };
 
 /* The first rank tells; the others wait a little longer, and tell where it does not: the launcher
@@ -52,13 +52,8 @@ static _Noreturn void give_up(double timeout) {
 
 static void *watch(void *argument) {
   lks_starting *starting = argument;
-  const double seconds = starting->timeout + (is_first_rank() ? 0.0 : OTHERS_LATER);
-  struct timespec until;
-  (void)clock_gettime(CLOCK_MONOTONIC, &until);
-  until.tv_sec += (time_t)seconds;
-  until.tv_nsec += (long)((seconds - (double)(time_t)seconds) * 1e9);
-  until.tv_sec += until.tv_nsec / 1000000000L;
-  until.tv_nsec %= 1000000000L;
+  const double seconds = starting->timeout + starting->late;
+  const struct timespec until = lks_thread_moment(CLOCK_MONOTONIC, seconds);
   int code = 0;
   (void)pthread_mutex_lock(&starting->mutex);
   while (!starting->done && code == 0) {
@@ -75,7 +70,6 @@ static void *watch(void *argument) {
 lks_status lks_starting_begin(double timeout, lks_starting **out, lks_error *err) {
   lks_status st = LKS_OK;
   pthread_condattr_t attributes;
-  sigset_t all, before;
   *out = NULL;
   if (timeout <= 0.0) {
     return LKS_OK;
@@ -83,19 +77,13 @@ lks_status lks_starting_begin(double timeout, lks_starting **out, lks_error *err
   lks_starting *starting = calloc(1, sizeof *starting);
   TRY_ALLOC(starting);
   starting->timeout = timeout > LEAST ? timeout : LEAST;
+  starting->late = is_first_rank() ? 0.0 : OTHERS_LATER;
   (void)pthread_mutex_init(&starting->mutex, NULL);
   (void)pthread_condattr_init(&attributes);
   (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
   (void)pthread_cond_init(&starting->ended, &attributes);
   (void)pthread_condattr_destroy(&attributes);
-  (void)sigfillset(&all); /* signals are the main thread's */
-  (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-  const int code = pthread_create(&starting->thread, NULL, watch, starting);
-  (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-  if (code != 0) {
-    FAIL(LKS_INTERNAL, "raise the limit of processes (ulimit -u)", "cannot start a thread: %s",
-         strerror(code));
-  }
+  TRY(lks_thread_start(&starting->thread, watch, starting, err));
   *out = starting;
   starting = NULL;
 cleanup:

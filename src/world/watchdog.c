@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/thread.h"
 #include "world/heartbeat.h"
 #include "world/lookout.h"
 #include "world/stop.h"
@@ -68,6 +68,7 @@ struct lks_watchdog {
   lks_heart *heart;
   lks_meeting meeting;  /* the main thread's; the thread reads it when told, and takes listeners */
   lks_lookout *lookout; /* the main thread's */
+  bool by_mpirun;       /* it started this rank */
   progress progress;
 };
 
@@ -100,9 +101,10 @@ static void *execute(void *user) {
 static void call_executioner(sentence *passed) {
   pthread_t thread;
   sigset_t all;
-  (void)sigfillset(&all);
+  lks_error unsaid;
+  (void)sigfillset(&all); /* this thread has no more use for any either */
   (void)pthread_sigmask(SIG_SETMASK, &all, NULL);
-  if (pthread_create(&thread, NULL, execute, passed) != 0) {
+  if (lks_thread_start(&thread, execute, passed, &unsaid) != LKS_OK) {
     _exit(passed->code);
   }
 }
@@ -121,7 +123,7 @@ static _Noreturn void end_process(lks_world *world, struct lks_watchdog *dog,
                                   const lks_error *error, bool print) {
   static sentence passed;
   const bool cut = dog != NULL && lks_heart_cut(dog->heart);
-  const double patience = cut && getenv("OMPI_COMM_WORLD_SIZE") != NULL ? LAUNCHER_PATIENCE : 0.0;
+  const double patience = cut && dog->by_mpirun ? LAUNCHER_PATIENCE : 0.0;
   passed = (sentence){.code = lks_exit_code(error->status), .patience = patience + LAST_ACTS};
   lks_stop_ignore(); /* launchers send TERM now */
   call_executioner(&passed);
@@ -336,11 +338,11 @@ static void free_dog(struct lks_watchdog *dog) {
 
 static lks_status start_thread(lks_world *world, double timeout, lks_error *err) {
   lks_status st = LKS_OK;
-  sigset_t all, before;
   struct lks_watchdog *dog = calloc(1, sizeof *dog);
   TRY_ALLOC(dog);
   dog->world = world;
   dog->main_thread = pthread_self();
+  dog->by_mpirun = getenv("OMPI_COMM_WORLD_SIZE") != NULL;
   dog->orders.timeout = timeout;
   dog->meeting = (lks_meeting){.hubs = {-1, -1}, .listeners = {-1, -1}};
   lks_error_clear(&dog->orders.failure);
@@ -351,15 +353,7 @@ static lks_status start_thread(lks_world *world, double timeout, lks_error *err)
          strerror(errno));
   }
   TRY(lks_heart_make(world, &dog->heart, err));
-  /* Requests to stop are for the main thread. */
-  (void)sigfillset(&all);
-  (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-  const int code = pthread_create(&dog->thread, NULL, watch, dog);
-  (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-  if (code != 0) {
-    FAIL(LKS_INTERNAL, "raise the limit of processes (ulimit -u)", "cannot start a thread: %s",
-         strerror(code));
-  }
+  TRY(lks_thread_start(&dog->thread, watch, dog, err));
   world->watchdog = dog;
   dog = NULL;
 cleanup:

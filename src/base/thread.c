@@ -1,0 +1,30 @@
+/* See thread.h. */
+#include "base/thread.h"
+
+#include <signal.h>
+#include <string.h>
+
+lks_status lks_thread_start(pthread_t *thread, void *(*run)(void *), void *user, lks_error *err) {
+  lks_status st = LKS_OK;
+  sigset_t all, before;
+  (void)sigfillset(&all);
+  (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+  const int code = pthread_create(thread, NULL, run, user);
+  (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+  if (code != 0) {
+    FAIL(LKS_INTERNAL, "raise the limit of processes (ulimit -u)", "cannot start a thread: %s",
+         strerror(code));
+  }
+cleanup:
+  return st;
+}
+
+struct timespec lks_thread_moment(clockid_t clock, double seconds) {
+  struct timespec moment;
+  (void)clock_gettime(clock, &moment);
+  moment.tv_sec += (time_t)seconds;
+  moment.tv_nsec += (long)((seconds - (double)(time_t)seconds) * 1e9);
+  moment.tv_sec += moment.tv_nsec / 1000000000L;
+  moment.tv_nsec %= 1000000000L;
+  return moment;
+}

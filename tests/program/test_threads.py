@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+"""Threads leave the environment alone, and processes that start at once do not meet."""
+
+import os
+import signal
+import subprocess
+import unittest
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+import harness
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+CONFIG = """\
+data: {train: {file: data.h5}, memory_per_node: 200K, order: windows, window: 1000}
+model:
+  - dense: {units: 8, activation: relu}
+  - dense: {units: 1}
+loss: mse
+train: {batch_size: 32, epochs: 2}
+run: {folder: run, progress: none, timeout: 5s}
+device: cpu
+"""
+
+
+class EnvironmentTest(harness.ProgramTest):
+    """Under a getenv that ends the program when a thread calls it (watch_environment.c)."""
+
+    def setUp(self):
+        super().setUp()
+        rng = np.random.default_rng(1)
+        x = rng.standard_normal((20000, 6)).astype("f4")
+        self.write_h5("data.h5", x=x, y=x[:, :1])
+        self.write_text("config.yaml", CONFIG)
+        library = self.path("watch_environment.so")
+        flags = ["-std=c11", "-D_GNU_SOURCE", "-fno-builtin", "-shared", "-fPIC", "-o", library]
+        source = os.path.join(HERE, "watch_environment.c")
+        subprocess.run([os.environ.get("CC", "cc"), *flags, source], check=True)
+        self.watch = {"LD_PRELOAD": library}
+        with open(harness.PROGRAM, "rb") as file:
+            text = file.read()
+        if b"__asan_init" in text or b"__tsan_init" in text:
+            self.skipTest("a sanitizer must be loaded first")
+
+    def test_the_watch_works(self):
+        env = {**self.watch, "WATCH_MAIN": "1"}
+        result = self.run_program("train", self.path("config.yaml"), env=env)
+        self.assertEqual(result.code, 99, str(result))
+        self.assertIn("a thread read ", str(result))
+
+    def test_training_and_streaming(self):
+        for ranks in (0, 2):
+            line = ["train", self.path("config.yaml"), "--overwrite"]
+            self.succeed(*line, ranks=ranks, env=self.watch)
+
+    def test_the_end_of_a_run_whose_rank_dies(self):
+        line = ["train", self.path("config.yaml"), "train.epochs=100000"]
+        running = self.start(*line, ranks=2, env=self.watch)
+        running.until(lambda: harness.checkpoints(self.path("run")), "a checkpoint")
+        running.signal_rank(1, signal.SIGKILL)
+        running.wait()
+        self.assertIn("rank 1", running.text())
+        self.assertNotIn("a thread read", running.text())
+
+
+class TogetherTest(harness.ProgramTest):
+    """Many processes without a launcher on one machine, as a sweep over settings starts them."""
+
+    def test_alone_needs_no_session_folder(self):
+        """Open MPI's is named alike for all of them: one would remove another's."""
+        no_folder = self.write_text("file", "")
+        self.succeed("devices", env={"TMPDIR": no_folder, "TMP": no_folder, "TEMP": no_folder})
+
+    def test_many_at_once(self):
+        with ThreadPoolExecutor(8) as pool:
+            for done in pool.map(lambda _: self.run_program("devices"), range(40)):
+                self.assertEqual(done.code, 0, str(done))
+
+
+if __name__ == "__main__":
+    unittest.main()
