@@ -40,7 +40,8 @@ struct lks_heart {
   connection *connections;
   struct pollfd *polls; /* as many, and LOOKS more */
   int count, room;
-  double sent;
+  double sent; /* the last pulse, and the phase in it; < 0: one is due */
+  char phase[sizeof(((lks_pulse *)NULL)->phase)];
   int64_t met;
   double orphaned;   /* when both hubs were lost; < 0: they are not */
   lks_error failure; /* some rank's own; LKS_OK: none */
@@ -155,6 +156,7 @@ static void first_heard(lks_heart *heart, int rank, double now) {
 void lks_heart_join(lks_heart *heart, int hub, lks_link *link, double now) {
   if (add(heart, link, hub, now)) {
     first_heard(heart, hub, now);
+    heart->sent = -1.0;
   }
 }
 
@@ -278,19 +280,21 @@ static void receive_all(lks_heart *heart, double now) {
 
 /* ---- sending */
 
-static void send_pulse(lks_heart *heart, const lks_pulse *own) {
+static void send_pulse(lks_heart *heart, const lks_pulse *own, double now) {
+  const bool settled = now - heart->sent >= PULSE_PERIOD;
   for (int i = 0; i < heart->count; ++i) {
     const connection *c = &heart->connections[i];
     if (c->rank < 0) {
       continue;
     }
     /* What was sent half a second ago has been confirmed, if there is anybody to do it. */
-    if (strcmp(heart->hosts[c->rank], heart->hosts[heart->ward.self]) != 0) {
+    if (settled && strcmp(heart->hosts[c->rank], heart->hosts[heart->ward.self]) != 0) {
       heart->ward.peers[c->rank].confirms = lks_link_unconfirmed(c->link) == 0;
     }
     (void)lks_link_put(c->link, LKS_MESSAGE_PULSE, own, sizeof *own);
     lks_link_flush(c->link);
   }
+  heart->sent = now;
 }
 
 bool lks_heart_report(lks_heart *heart, const lks_error *error, double now) {
@@ -445,9 +449,11 @@ lks_ruling lks_heart_turn(lks_heart *heart, const lks_pulse *own, int64_t met, d
     heart->met = met;
     heart->ward.met = now;
   }
-  if (now - heart->sent >= PULSE_PERIOD) {
-    heart->sent = now;
-    send_pulse(heart, own);
+  /* A new phase is told at once: a rank that dies soon after is then known to have come to it. */
+  if (heart->sent < 0.0 || now - heart->sent >= PULSE_PERIOD ||
+      strcmp(own->phase, heart->phase) != 0) {
+    memcpy(heart->phase, own->phase, sizeof heart->phase);
+    send_pulse(heart, own, now);
   }
   wait_for_news(heart, wait, wake);
   accept_all(heart, now);

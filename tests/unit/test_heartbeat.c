@@ -15,7 +15,7 @@ static lks_error err;
 enum { MOST = 5 };
 
 /* Seconds; long enough for a busy machine to beat a few times. */
-#define TIMEOUT 1.5
+#define TIMEOUT 2.5
 
 typedef enum act { BEAT, FREEZE, DIE, LEAVE } act;
 
@@ -25,7 +25,9 @@ typedef struct member {
   lks_meeting known;
   pthread_t thread;
   atomic_int act;
-  atomic_bool waiting, failing, joined, ended;
+  atomic_bool waiting, failing, joined, frozen, ended;
+  atomic_bool later; /* in its next phase */
+  atomic_int turns;
   pthread_mutex_t mutex;
   lks_link *links[2]; /* under the mutex; taken over once */
   atomic_int ruling;  /* lks_ruling */
@@ -69,6 +71,7 @@ static void *live(void *user) {
   while (atomic_load(&m->act) != DIE && atomic_load(&m->act) != LEAVE) {
     const double now = lks_now() - born;
     if (atomic_load(&m->act) == FREEZE) {
+      atomic_store(&m->frozen, true);
       sleep_a_little();
       continue;
     }
@@ -79,13 +82,17 @@ static void *live(void *user) {
       made.rank = m->world.rank;
       (void)lks_heart_report(heart, &made, now);
     }
-    const lks_pulse pulse = {.rank = m->world.rank,
-                             .step = 7,
-                             .waiting = atomic_load(&m->waiting),
-                             .idle = atomic_load(&m->waiting) ? 100.0 : 0.0,
-                             .phase = "epoch 1",
-                             .doing = "computing"};
+    lks_pulse pulse = {.rank = m->world.rank,
+                       .step = 7,
+                       .waiting = atomic_load(&m->waiting),
+                       .idle = atomic_load(&m->waiting) ? 100.0 : 0.0,
+                       .phase = "epoch 1",
+                       .doing = "computing"};
+    if (atomic_load(&m->later)) {
+      (void)snprintf(pulse.phase, sizeof pulse.phase, "validation");
+    }
     const lks_ruling ruling = lks_heart_turn(heart, &pulse, 0, now, TIMEOUT, 0.02, -1, &error);
+    atomic_fetch_add(&m->turns, 1);
     if (ruling != LKS_RULING_NONE) {
       if (ruling == LKS_RULING_OURS) {
         lks_heart_tell(heart, &error);
@@ -168,6 +175,22 @@ static void rest(double seconds) {
   }
 }
 
+/* Until the rank does nothing more. */
+static void freeze(team *t, int rank) {
+  atomic_store(&t->members[rank].act, FREEZE);
+  while (!atomic_load(&t->members[rank].frozen)) {
+    sleep_a_little();
+  }
+}
+
+/* Until its connections are closed. */
+static void die(team *t, int rank) {
+  atomic_store(&t->members[rank].act, DIE);
+  while (!atomic_load(&t->members[rank].ended)) {
+    sleep_a_little();
+  }
+}
+
 /* Waits until all but `absent` have a ruling: that of `judge`, with these words. */
 static void assert_rules(team *t, int judge, int absent, const char *words) {
   for (int rank = 0; rank < t->size; ++rank) {
@@ -189,11 +212,28 @@ static void test_death(void **state) {
   for (int victim = 0; victim < 4; ++victim) {
     team *t = start_team(4, NULL);
     char words[96];
-    rest(0.7); /* a pulse of each */
+    rest(1.5); /* a pulse of each */
     atomic_store(&t->members[victim].act, DIE);
     (void)snprintf(words, sizeof words, "rank %d on n%d died, last seen at step 7 (epoch 1)",
                    victim, victim);
     assert_rules(t, victim == 0 ? 1 : 0, victim, words);
+    end_team(t);
+  }
+}
+
+/* A new phase does not wait for the next regular pulse. */
+static void test_death_in_a_new_phase(void **state) {
+  (void)state;
+  for (int phases = 0; phases < 3; ++phases) {
+    team *t = start_team(3, NULL);
+    rest(1.1 + 0.2 * phases); /* anywhere between two pulses */
+    atomic_store(&t->members[2].later, true);
+    for (const int turn = atomic_load(&t->members[2].turns);
+         atomic_load(&t->members[2].turns) < turn + 2;) {
+      sleep_a_little();
+    }
+    die(t, 2);
+    assert_rules(t, 0, 2, "rank 2 on n2 died, last seen at step 7 (validation)");
     end_team(t);
   }
 }
@@ -210,15 +250,18 @@ static void test_silence(void **state) {
   }
 }
 
-/* Both hubs at once: the next rank takes over. */
+/* Both hubs at once: the next rank takes over. All three stand still first, so that however slow
+ * the machine is, the third finds both dead at its next turn and no hub has told it of the other.
+ */
 static void test_both_hubs_die(void **state) {
   (void)state;
   team *t = start_team(3, NULL);
-  atomic_store(&t->members[0].act, FREEZE); /* so that neither tells of the other */
-  rest(0.1);
-  atomic_store(&t->members[1].act, DIE);
-  rest(0.1);
-  atomic_store(&t->members[0].act, DIE);
+  for (int rank = 0; rank < 3; ++rank) { /* who has the least patience last */
+    freeze(t, rank);
+  }
+  die(t, 1);
+  die(t, 0);
+  atomic_store(&t->members[2].act, BEAT);
   while (atomic_load(&t->members[2].ruling) == LKS_RULING_NONE) {
     sleep_a_little();
   }
@@ -273,7 +316,7 @@ static void test_one_hub_reached(void **state) {
   (void)state;
   const int reach[4] = {2, 1, 2, 1};
   team *t = start_team(4, reach);
-  rest(0.7);
+  rest(1.5);
   atomic_store(&t->members[3].act, DIE);
   assert_rules(t, 0, 3, "rank 3 on n3 died");
   end_team(t);
@@ -314,10 +357,15 @@ static void test_strangers(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_death),           cmocka_unit_test(test_silence),
-      cmocka_unit_test(test_both_hubs_die),   cmocka_unit_test(test_farewell),
-      cmocka_unit_test(test_failure),         cmocka_unit_test(test_unreached),
-      cmocka_unit_test(test_one_hub_reached), cmocka_unit_test(test_strangers),
+      cmocka_unit_test(test_death),
+      cmocka_unit_test(test_silence),
+      cmocka_unit_test(test_death_in_a_new_phase),
+      cmocka_unit_test(test_both_hubs_die),
+      cmocka_unit_test(test_farewell),
+      cmocka_unit_test(test_failure),
+      cmocka_unit_test(test_unreached),
+      cmocka_unit_test(test_one_hub_reached),
+      cmocka_unit_test(test_strangers),
   };
   return cmocka_run_group_tests_name("heartbeat", tests, NULL, NULL);
 }
