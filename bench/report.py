@@ -6,7 +6,7 @@ import statistics
 import sys
 from html import escape
 
-from workloads import WORKLOADS
+from workloads import ALL
 
 BEGIN = "<!-- bench/run: begin -->"
 END = "<!-- bench/run: end -->"
@@ -96,7 +96,7 @@ def seconds(value):
 
 
 def shape(name):
-    work = WORKLOADS[name]
+    work = ALL[name]
     return f"{'-'.join(map(str, work.widths))}, batch {work.batch:,}"
 
 

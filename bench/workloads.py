@@ -1,4 +1,4 @@
-"""The four workloads that Lockstep and its peers are timed on, so that one table compares them.
+"""What Lockstep and its peers are timed on: four workloads, and shapes at the ends of what is dense.
 
 `lockstep bench` measures the same four (src/train/bench.c).
 """
@@ -25,3 +25,16 @@ WORKLOADS = {
     "surrogate": Workload((8, 64, 64, 64, 1), False, 1024, 100_000, 5),
     "wide": Workload((1024, 2048, 2048, 2048, 10), True, 512, 8192, 3),
 }
+
+SHAPES = {
+    "line": Workload((1, 1), False, 32, 50_000, 5),
+    "single": Workload((100, 10, 1), False, 1, 20_000, 5),
+    "layer": Workload((256, 10), True, 256, 60_000, 5),
+    "full": Workload((4, 32, 16, 4), False, 10_000, 10_000, 200),
+    "deep": Workload((64,) * 12 + (1,), False, 256, 50_000, 5),
+    "neck": Workload((784, 32, 784), False, 256, 20_000, 5),
+    "large": Workload((8, 64, 64, 1), False, 65_536, 262_144, 5),
+    "broad": Workload((512, 4096, 4096, 10), True, 256, 2048, 3),
+}
+
+ALL = {**WORKLOADS, **SHAPES}

@@ -6,12 +6,12 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from workloads import WORKLOADS  # noqa: E402
+from workloads import ALL  # noqa: E402
 
 
 def rows_of(name, numpy):
     """Standard normal features, and targets of noise: features [rows, inputs] float32."""
-    work = WORKLOADS[name]
+    work = ALL[name]
     random = numpy.random.default_rng(0)
     features = random.standard_normal((work.rows, work.widths[0]), dtype="float32")
     if work.classes:

@@ -17,10 +17,10 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy  # noqa: E402
 import optax  # noqa: E402
-from common import WORKLOADS, Epochs, report, rows_of  # noqa: E402
+from common import ALL, Epochs, report, rows_of  # noqa: E402
 from jax.sharding import Mesh, NamedSharding, PartitionSpec  # noqa: E402
 
-WORK = WORKLOADS[NAME]
+WORK = ALL[NAME]
 MESH = Mesh(numpy.array(jax.devices()), ("ranks",))
 OPTIMIZER = optax.adam(1e-3)
 

@@ -56,14 +56,14 @@ def train():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import numpy
     import tensorflow
-    from common import WORKLOADS, Epochs, report, rows_of
+    from common import ALL, Epochs, report, rows_of
 
     strategy = choose_strategy(tensorflow)
     if MODE == "multiworker":
         import tf_keras as keras
     else:
         import keras
-    work = WORKLOADS[NAME]
+    work = ALL[NAME]
     with strategy.scope():
         hidden = [keras.layers.Dense(units, activation="relu") for units in work.widths[1:-1]]
         model = keras.Sequential(

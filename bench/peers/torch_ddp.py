@@ -9,7 +9,7 @@ import tempfile
 
 import numpy
 import torch
-from common import WORKLOADS, Epochs, report, rows_of
+from common import ALL, Epochs, report, rows_of
 from torch import distributed, multiprocessing, nn
 
 
@@ -21,7 +21,7 @@ def make_model(work):
 
 
 def train(rank, ranks, name, threads, meeting):
-    work = WORKLOADS[name]
+    work = ALL[name]
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     model = make_model(work)

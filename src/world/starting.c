@@ -22,9 +22,9 @@ struct lks_starting {
  * ends them before that when it did. */
 #define OTHERS_LATER 4.0
 
-/* Seconds that starting has at least, however short the timeout: a connection to a node whose
- * network has just come back may take half a minute. */
-#define LEAST 30.0
+/* Seconds that starting has at least, however short the timeout: to a node whose network has just
+ * come back, TCP asks again after 1, 3, 7, 15 and 31 s. */
+#define LEAST 35.0
 
 static bool is_first_rank(void) {
   static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID"};

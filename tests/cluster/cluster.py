@@ -309,7 +309,8 @@ exec nsenter -t "$(cat {STATE}/pid.$host)" -n -m -u -i -p sh -c "$*"
         if state == "up":
             # Nobody listens on that port, so a node that is there refuses.
             probe = f"timeout 1 bash -c ': >/dev/tcp/{ADDRESSES[node]}/9' 2>&1 | grep -q refused"
-            self.shell(f"until {probe}; do sleep 0.05; done")
+            for other in (name for name in self.nodes if name != node):
+                self.shell(f"until {probe}; do sleep 0.05; done", other)
 
     def rate(self, node, rate=None):
         """Limits both directions of a node's link (`1gbit`); None: as fast as the machine."""

@@ -37,6 +37,8 @@ MpiDefault=none
 ReturnToService=2
 JobRequeue=1
 KillWait=5
+# When Slurm gives up a node, and with it srun: 300 s by default.
+SlurmdTimeout=15
 # Looks often, for a job's time limit, its signal before it, and the queue.
 OverTimeLimit=0
 SchedulerType=sched/backfill
@@ -97,11 +99,14 @@ slurmctld"""
         self.wait_for_nodes()
 
     def wait_for_nodes(self, limit=30):
+        """Until all are idle. One that was lost does not come back before it is told to."""
         deadline = time.monotonic() + limit
         while time.monotonic() < deadline:
-            states = self.shell("sinfo -h -N -o '%T' || true").split()
-            if states and all(state == "idle" for state in set(states)):
+            states = dict(re.findall(r"(\S+) (\S+)", self.shell("sinfo -h -N -o '%N %T' || true")))
+            if states and set(states.values()) == {"idle"}:
                 return
+            for name in (name for name, state in states.items() if state.startswith("down")):
+                self.shell(f"scontrol update node={name} state=resume || true")
             time.sleep(0.1)
         jobs = self.shell("sinfo -N -l; squeue -a || true")
         raise AssertionError(f"the nodes do not become idle:\n{jobs}\n{self.logs()}")

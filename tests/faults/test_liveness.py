@@ -131,7 +131,7 @@ class LivenessTest(harness.ProgramTest):
         self.assertEqual(done.returncode, 5, done.stderr)
         lines = [l for l in done.stderr.splitlines() if l.startswith(harness.ERROR_LINE)]
         self.assertEqual(len(lines), 1, done.stderr)
-        self.assertRegex(lines[0], "MPI has not started within 30 s: a rank is stopped")
+        self.assertRegex(lines[0], "MPI has not started within 35 s: a rank is stopped")
 
     def test_killed_while_loading(self):
         """Before the first step, and before there is anything to go on from."""
