@@ -3,7 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/blas.h"
 #include "cli/cli.h"
 #include "device/place.h"
 #include "world/starting.h"
@@ -135,10 +137,20 @@ cleanup:
   return lks_exit_code(st);
 }
 
+/* OpenBLAS chose its kernels before main: where they are too old for this processor, the program
+ * begins once more, told better. Where it cannot, the old ones give the same, later. */
+static void choose_blas_kernels(char **argv) {
+  const char *better = lks_blas_better_kernels();
+  if (better != NULL && setenv("OPENBLAS_CORETYPE", better, 1) == 0) {
+    (void)execv("/proc/self/exe", argv);
+  }
+}
+
 int main(int argc, char **argv) {
   lks_cli cli = {0};
   lks_error err;
   int code = 0;
+  choose_blas_kernels(argv);
   lks_error_clear(&err);
   const lks_status parsed = lks_cli_parse(argc, argv, &cli, &err);
   const bool root = launcher_rank() == 0;

@@ -1,27 +1,16 @@
 /* --version: of the program; with --verbose of all it was built with and runs with. */
-#include <dlfcn.h>
 #include <jansson.h>
 #include <stdio.h>
-#include <string.h>
 #include <xxhash.h>
 #include <yaml.h>
 #include <zlib.h>
 
 #include "backend/backend.h"
+#include "base/blas.h"
 #include "base/h5.h"
 #include "cli/cli.h"
 #include "device/module.h"
 #include "device/probe.h"
-
-static const char *blas_config(void) {
-  void *symbol = dlsym(RTLD_DEFAULT, "openblas_get_config");
-  if (symbol == NULL) {
-    return "a CBLAS that does not tell";
-  }
-  char *(*get_config)(void);
-  memcpy(&get_config, &symbol, sizeof get_config); /* ISO C has no cast from data to code */
-  return get_config();
-}
 
 /* The CUDA module: where it is, what it was built with and runs with, or why it is not there. */
 static void print_module(void) {
@@ -60,7 +49,7 @@ void lks_cli_version(bool verbose) {
   (void)printf("build      %s, %s, ids %s\n", LKS_BUILD_TYPE, __VERSION__, id);
   (void)printf("mpi        %s\n", mpi);
   (void)printf("hdf5       %s, built with %s\n", lks_h5_version_running(), lks_h5_version_built());
-  (void)printf("blas       %s\n", blas_config());
+  (void)printf("blas       %s\n", lks_blas_words());
   (void)printf("libyaml    %s\n", yaml_get_version_string());
   (void)printf("jansson    %s, built with %s\n", jansson_version_str(), JANSSON_VERSION);
   (void)printf("zlib       %s, built with %s\n", zlibVersion(), ZLIB_VERSION);

@@ -1,12 +1,12 @@
 /* Rows of devices, made by each rank and gathered in rank order. */
 #include "device/listing.h"
 
-#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/blas.h"
 #include "data/memory.h"
 #include "device/nvml.h"
 #include "device/system.h"
@@ -20,16 +20,6 @@ static void put_rank(const lks_world *world, lks_device_row *row) {
   row->core_count = lks_system_cores(row->cores, sizeof row->cores);
 }
 
-static void put_blas(char *out, size_t size) {
-  void *symbol = dlsym(RTLD_DEFAULT, "openblas_get_config");
-  (void)snprintf(out, size, "CBLAS");
-  if (symbol != NULL) {
-    char *(*get_config)(void);
-    memcpy(&get_config, &symbol, sizeof get_config); /* ISO C has no cast from data to code */
-    (void)snprintf(out, size, "%s", get_config());
-  }
-}
-
 static void cpu_row(const lks_world *world, lks_device_row *row) {
   const int64_t page = (int64_t)sysconf(_SC_PAGESIZE);
   put_rank(world, row);
@@ -39,7 +29,7 @@ static void cpu_row(const lks_world *world, lks_device_row *row) {
   row->memory_total = page * (int64_t)sysconf(_SC_PHYS_PAGES);
   row->memory_free = lks_memory_free("/proc/meminfo", "/proc/self/cgroup", "/sys/fs/cgroup");
   row->numa_node = lks_system_numa_of_mask();
-  put_blas(row->library, sizeof row->library);
+  (void)snprintf(row->library, sizeof row->library, "%s", lks_blas_words());
 }
 
 static void gpu_row(const lks_world *world, const lks_gpu *gpu, const lks_gpu_versions *versions,

@@ -3,6 +3,7 @@
 
 import os
 import re
+import subprocess
 import unittest
 
 import harness
@@ -75,6 +76,49 @@ class VersionTest(harness.ProgramTest):
         out = self.succeed("--version", "--verbose").out
         for word in ("mpi", "hdf5", "blas", "libyaml", "jansson", "zlib", "xxhash"):
             self.assertRegex(out, rf"(?m)^{word}\b.*\d")
+
+
+# An OpenBLAS that does not know this processor, and takes it for one of 2004.
+OLD_KERNELS = """\
+#include <stdlib.h>
+char *openblas_get_corename(void) {
+  return getenv("OPENBLAS_CORETYPE") != NULL ? "as told" : "Prescott";
+}
+"""
+
+
+class KernelsTest(harness.ProgramTest):
+    def kernels(self, **env):
+        """What the program's BLAS says, under an OpenBLAS that chose its oldest kernels."""
+        source = self.write_text("old.c", OLD_KERNELS)
+        library = self.path("old.so")
+        line = [os.environ.get("CC", "cc"), "-shared", "-fPIC", "-o", library, source]
+        subprocess.run(line, check=True)
+        # Two variables may be this shell's own.
+        line = ["env", "-u", "OPENBLAS_CORETYPE", "-u", "OPENBLAS_L2_SIZE", f"LD_PRELOAD={library}"]
+        line += [*(f"{key}={value}" for key, value in env.items()), harness.PROGRAM]
+        done = subprocess.run([*line, "--version", "--verbose"], env=harness.environment(),
+                              capture_output=True, text=True, check=True)  # fmt: skip
+        return re.search(r"^blas +(.*)$", done.stdout, re.M)[1]
+
+    def setUp(self):
+        super().setUp()
+        with open(harness.PROGRAM, "rb") as file:
+            text = file.read()
+        if b"__asan_init" in text or b"__tsan_init" in text:
+            self.skipTest("a sanitizer must be loaded first")
+        flags = set(harness.read_text("/proc/cpuinfo").split())
+        if not {"avx2", "fma"} <= flags:
+            self.skipTest("a processor without AVX2")
+        self.wide = {f"avx512{part}" for part in ("f", "vl", "bw", "dq", "cd")} <= flags
+        if "DYNAMIC_ARCH" not in self.kernels():
+            self.skipTest("no OpenBLAS with kernels for several processors")
+
+    def test_too_old_kernels_are_replaced(self):
+        self.assertRegex(self.kernels(), r"\bSkylakeX\b" if self.wide else r"\bHaswell\b")
+
+    def test_what_the_user_chose_stays(self):
+        self.assertRegex(self.kernels(OPENBLAS_CORETYPE="Nehalem"), r"\bNehalem\b")
 
 
 class UsageErrorTest(harness.ProgramTest):

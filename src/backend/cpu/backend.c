@@ -6,6 +6,7 @@
 #include <xxhash.h>
 
 #include "backend/cpu/cpu.h"
+#include "base/blas.h"
 
 /* ---- BLAS threads: every library names its setter differently; none is needed to be right. */
 
@@ -269,15 +270,8 @@ static lks_status predict_cpu(void *state, const lks_feed *feed, int layer, floa
 
 static void describe_cpu(void *state, char *out, size_t size) {
   const lks_cpu *cpu = state;
-  const char *config = NULL;
-  void *symbol = dlsym(RTLD_DEFAULT, "openblas_get_config");
-  if (symbol != NULL) {
-    char *(*get_config)(void);
-    memcpy(&get_config, &symbol, sizeof get_config);
-    config = get_config();
-  }
-  (void)snprintf(out, size, "%s, %d thread%s a rank", config != NULL ? config : "CBLAS",
-                 cpu->threads, cpu->threads == 1 ? "" : "s");
+  (void)snprintf(out, size, "%s, %d thread%s a rank", lks_blas_words(), cpu->threads,
+                 cpu->threads == 1 ? "" : "s");
 }
 
 static lks_status fingerprint_cpu(void *state, uint64_t *hash, lks_error *err) {
