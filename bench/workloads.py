@@ -34,7 +34,7 @@ SHAPES = {
     "deep": Workload((64,) * 12 + (1,), False, 256, 50_000, 5),
     "neck": Workload((784, 32, 784), False, 256, 20_000, 5),
     "large": Workload((8, 64, 64, 1), False, 65_536, 262_144, 5),
-    "broad": Workload((512, 4096, 4096, 10), True, 256, 2048, 3),
+    "broad": Workload((512, 4096, 4096, 10), True, 256, 4096, 3),
 }
 
 ALL = {**WORKLOADS, **SHAPES}

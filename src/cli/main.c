@@ -140,9 +140,12 @@ cleanup:
 /* OpenBLAS chose its kernels before main: where they are too old for this processor, the program
  * begins once more, told better. Where it cannot, the old ones give the same, later. */
 static void choose_blas_kernels(char **argv) {
+  char path[4096]; /* the link itself would give the process the name `exe` */
   const char *better = lks_blas_better_kernels();
-  if (better != NULL && setenv("OPENBLAS_CORETYPE", better, 1) == 0) {
-    (void)execv("/proc/self/exe", argv);
+  const ssize_t length = better != NULL ? readlink("/proc/self/exe", path, sizeof path - 1) : 0;
+  if (length > 0 && setenv("OPENBLAS_CORETYPE", better, 1) == 0) {
+    path[length] = '\0';
+    (void)execv(path, argv);
   }
 }
 

@@ -44,6 +44,30 @@ static void every_size_is_a_bijection(void **state) {
   }
 }
 
+/* Rows mapped many at a time are those of the header's plain walk, which a GPU follows: where the
+ * domain's rows are shorter than a vector, where a place starts a new one, and past 32 bits. */
+static void many_at_once_as_one_by_one(void **state) {
+  (void)state;
+  static const int64_t sizes[] = {1,     31,      1000,       1024,       1025,
+                                  65537, 1000003, 4294967295, 4294967296, INT64_C(1) << 40};
+  int64_t out[100];
+  for (size_t s = 0; s < sizeof sizes / sizeof *sizes; ++s) {
+    lks_order order;
+    assert_ok(lks_order_open(sizes[s], true, 77 + s, 0, NULL, &order, &err));
+    lks_order_begin(&order, 5);
+    for (int64_t part = 0; part < 64; ++part) {
+      const int64_t left = sizes[s] - sizes[s] / 64 * part;
+      const int64_t count = left < 100 ? left : 100;
+      lks_order_map(&order, sizes[s] - left, count, out);
+      for (int64_t j = 0; j < count; ++j) {
+        const uint64_t place = (uint64_t)(sizes[s] - left + j);
+        assert_int_equal(out[j], lks_permute(&order.all, place));
+      }
+    }
+    lks_order_close(&order);
+  }
+}
+
 static void windows_stay_together(void **state) {
   (void)state;
   static const int64_t starts[] = {0, 10, 11, 40, 64, 100};
@@ -156,6 +180,7 @@ static void values_are_frozen(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(every_size_is_a_bijection),
+      cmocka_unit_test(many_at_once_as_one_by_one),
       cmocka_unit_test(windows_stay_together),
       cmocka_unit_test(calls_do_not_show),
       cmocka_unit_test(epochs_and_seeds_differ),

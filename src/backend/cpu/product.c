@@ -16,6 +16,7 @@
 enum { SMALL = 8192, LARGE = 131072, ALIASED = 64 };
 
 enum { MOST_LANES = 16, DEPTH = 512 }; /* a panel of DEPTH rows is copied to the stack */
+enum { TURN = 64 };
 
 typedef void (*tile_function)(int64_t depth, const float *restrict a, int64_t am, int64_t ak,
                               const float *restrict b, int64_t ldb, float *restrict c, int64_t ldc,
@@ -67,14 +68,18 @@ static void by_blas(const lks_product *p) {
               (int)p->columns);
 }
 
-/* Rows of `width` floats: columns of b from `column` on, turned; those past the end 0. */
+/* Rows of `width` floats: columns of b from `column` on, turned; those past the end 0. TURN rows at
+ * a time, which stay in the first cache while each column adds to them. */
 static void turn_panel(const lks_product *p, int64_t first, int64_t depth, int64_t column,
                        int64_t count, int64_t width, float *panel) {
+  const float *b = p->b + first * p->b_depth + column * p->b_column;
   memset(panel, 0, (size_t)(depth * width) * sizeof *panel);
-  for (int64_t n = 0; n < count; ++n) {
-    const float *from = p->b + first * p->b_depth + (column + n) * p->b_column;
-    for (int64_t k = 0; k < depth; ++k) {
-      panel[k * width + n] = from[k * p->b_depth];
+  for (int64_t top = 0; top < depth; top += TURN) {
+    const int64_t end = top + TURN < depth ? top + TURN : depth;
+    for (int64_t n = 0; n < count; ++n) {
+      for (int64_t k = top; k < end; ++k) {
+        panel[k * width + n] = b[n * p->b_column + k * p->b_depth];
+      }
     }
   }
 }
