@@ -2,22 +2,10 @@
 #include "data/check.h"
 
 #include <math.h>
-#include <string.h>
 
+#include "base/finite.h"
 #include "data/rows.h"
 #include "data/source.h"
-
-/* A value is finite unless its exponent is all ones. No way out of the loop: so it vectorises. */
-bool lks_finite_floats(const float *values, int64_t count) {
-  const uint32_t ones = UINT32_C(0x7f800000);
-  uint32_t bad = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    uint32_t bits;
-    memcpy(&bits, values + i, sizeof bits);
-    bad |= (bits & ones) == ones;
-  }
-  return bad == 0;
-}
 
 lks_status lks_check_labels(const lks_source *source, const lks_rows *rows, int64_t first,
                             int64_t count, const double *labels, int64_t classes, lks_error *err) {
@@ -50,7 +38,7 @@ lks_status lks_check_floats(const lks_source *source, const lks_rows *rows, int6
   char number[32];
   const lks_source_info *info = lks_source_describe(source);
   const int64_t columns = targets ? info->outputs : info->inputs;
-  if (!unit && lks_finite_floats(values, count * columns)) {
+  if (!unit && lks_all_finite(values, (size_t)(count * columns))) {
     return LKS_OK;
   }
   for (int64_t i = 0; i < count * columns; ++i) {

@@ -5,9 +5,6 @@
 
 #include "data/data.h"
 
-/* Whether all values are finite. */
-bool lks_finite_floats(const float *values, int64_t count);
-
 /* Raw labels of positions [first, first + count) of rows: whole numbers in [0, classes). */
 lks_status lks_check_labels(const lks_source *source, const lks_rows *rows, int64_t first,
                             int64_t count, const double *labels, int64_t classes,

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/finite.h"
 #include "base/h5.h"
 #include "data/check.h"
 #include "data/source.h"
@@ -31,7 +32,7 @@ typedef struct h5_state {
 static lks_status check_finite(const lks_source *source, const char *name, bool floats,
                                const void *values, int64_t first, int64_t rows, int64_t columns,
                                lks_error *err) {
-  if (floats && lks_finite_floats(values, rows * columns)) {
+  if (floats && lks_all_finite(values, (size_t)(rows * columns))) {
     return LKS_OK;
   }
   for (int64_t i = 0; i < rows * columns; ++i) {

@@ -3,6 +3,7 @@
 #include "model_fixture.h"
 
 #include "backend/cpu/cpu.h"
+#include "base/finite.h"
 
 enum { ROWS = 9, MOST = 17 };
 
@@ -248,7 +249,7 @@ static void check_extreme(const char *loss, const char *last, double expected) {
   }
   const lks_block_sums sums = run(&b, 2, 1.0, true);
   assert_near(sums.loss, expected, expected * HALF_ULP, loss);
-  assert_true(lks_all_finite_cpu(b.g, 4));
+  assert_true(lks_all_finite(b.g, 4));
   assert_near((double)b.g[0], b.recipe.model->link == LKS_LINK_SIGMOID ? 0.5 : 1.0, 0.0, loss);
   assert_true(b.g[2] == 0.0f && b.g[3] == 0.0f);
   recipe_free(&b.recipe);
@@ -276,7 +277,7 @@ static void test_nan(void **state) {
       make(&b, losses[i], "linear", 3, "");
       b.z[3 + at] = NAN;
       assert_true(isnan(run(&b, ROWS, 1.0, true).loss));
-      assert_false(lks_all_finite_cpu(b.g, ROWS * 3));
+      assert_false(lks_all_finite(b.g, ROWS * 3));
       recipe_free(&b.recipe);
     }
   }

@@ -3,6 +3,7 @@
 #include "model_fixture.h"
 
 #include "backend/cpu/cpu.h"
+#include "base/finite.h"
 
 #define SENTINEL (-123456.0f)
 enum { GUARD = 16 };
@@ -224,9 +225,9 @@ static void test_extremes(void **state) {
     if (id_of(&all[i]) != LKS_ACT_EXPONENTIAL) {
       float z[4] = {-1e4f, 1e4f, -88.8f, 88.8f}, y[4], g[4] = {1, 1, 1, 1};
       lks_activate_cpu(&all[i], NULL, z, y, 1, 4);
-      assert_true(lks_all_finite_cpu(y, 4));
+      assert_true(lks_all_finite(y, 4));
       lks_derive_cpu(&all[i], y, z, g, 1, 4);
-      assert_true(lks_all_finite_cpu(g, 4));
+      assert_true(lks_all_finite(g, 4));
     }
   }
 }
@@ -338,15 +339,15 @@ static void test_all_finite(void **state) {
   values[3] = FLT_MAX;
   values[4] = -FLT_MAX;
   values[5] = 1e-45f;
-  assert_true(lks_all_finite_cpu(values, 0));
+  assert_true(lks_all_finite(values, 0));
   for (size_t count = 1; count <= 80; ++count) {
-    assert_true(lks_all_finite_cpu(values, count));
+    assert_true(lks_all_finite(values, count));
     for (size_t at = 0; at < count; ++at) {
       for (size_t k = 0; k < 4; ++k) {
         const float kept = values[at];
         values[at] = bad[k];
-        assert_false(lks_all_finite_cpu(values, count));
-        assert_true(lks_all_finite_cpu(values, at)); /* and nothing beyond is looked at */
+        assert_false(lks_all_finite(values, count));
+        assert_true(lks_all_finite(values, at)); /* and nothing beyond is looked at */
         values[at] = kept;
       }
     }

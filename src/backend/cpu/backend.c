@@ -7,6 +7,7 @@
 
 #include "backend/cpu/cpu.h"
 #include "base/blas.h"
+#include "base/finite.h"
 
 /* ---- BLAS threads: every library names its setter differently; none is needed to be right. */
 
@@ -223,7 +224,7 @@ static lks_status step_cpu(void *state, const lks_step *step, lks_control *contr
   }
   /* Before the exchange: a sum would not say whose it was, and ReLU hides a NaN later. */
   const bool finite =
-      lks_all_finite_cpu(gradients, plan->parameter_floats) && b.sums.loss - b.sums.loss == 0.0;
+      lks_all_finite(gradients, plan->parameter_floats) && b.sums.loss - b.sums.loss == 0.0;
   put_control(gradients + plan->parameter_floats, plan->model, &step->votes, &b, rows, finite);
   const lks_update update = lks_optimizer_update(&plan->model->optimizer, step->step);
   const double computed = cpu->profile ? lks_now() : 0.0;

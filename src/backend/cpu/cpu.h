@@ -2,7 +2,7 @@
  *
  *   backend.c    the ops struct; walks blocks and programs
  *   dense.c      CBLAS products with bias and activation
- *   pointwise.c  activations, dropout, gather, finite check
+ *   pointwise.c  activations, dropout, gather
  *   loss.c       losses with gradients, metrics
  *   update.c     the optimizers, over any slice of the flat arenas
  *   exchange.c   summing gradients, and who updates what */
@@ -66,9 +66,6 @@ void lks_dropout_backward_cpu(float rate, const unsigned char *mask, float *grad
 /* out[count, width]: rows of base by index, or in order when index is NULL. */
 void lks_gather_cpu(const float *base, const int64_t *index, int64_t count, int64_t width,
                     float *out);
-
-/* True when every value is finite. */
-bool lks_all_finite_cpu(const float *values, size_t count);
 
 /* ---- loss.c */
 

@@ -1,4 +1,4 @@
-/* Everything elementwise: activations and their derivatives, dropout, gather, the finite check.
+/* Everything elementwise: activations and their derivatives, dropout, gather.
  *
  * Each activation is one row of `kernels`: forward f(z) and derivative times gradient. Cheap ones
  * have loops of their own that vectorise; the rest go through libm element by element. */
@@ -218,20 +218,4 @@ void lks_gather_cpu(const float *base, const int64_t *index, int64_t count, int6
   for (int64_t i = 0; i < count; ++i) {
     memcpy(out + i * width, base + index[i] * width, bytes);
   }
-}
-
-/* An exponent of all ones is infinity or NaN; integer arithmetic vectorises without -ffast-math. */
-LKS_HOT static uint32_t worst_exponent(const float *values, size_t count) {
-  uint32_t worst = 0;
-  for (size_t i = 0; i < count; ++i) {
-    uint32_t bits;
-    memcpy(&bits, values + i, sizeof bits);
-    bits &= 0x7f800000u;
-    worst = bits > worst ? bits : worst;
-  }
-  return worst;
-}
-
-bool lks_all_finite_cpu(const float *values, size_t count) {
-  return worst_exponent(values, count) != 0x7f800000u;
 }
