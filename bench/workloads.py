@@ -1,4 +1,4 @@
-"""What Lockstep and its peers are timed on: four workloads, and shapes at the ends of what is dense.
+"""What Lockstep and its peers are timed on: four workloads, and shapes at the ends of the range.
 
 `lockstep bench` measures the same four (src/train/bench.c).
 """

@@ -23,8 +23,8 @@ LIMIT = TIMEOUT + 10
 # Before MPI is up there is more at least (src/world/starting.c).
 START_LIMIT = 35 + 10
 
-# And the launcher after them: srun waits for a lost node's tasks until Slurm gives the node up, after
-# the SlurmdTimeout of slurm.py.
+# And the launcher after them: srun waits for a lost node's tasks until Slurm gives the node up,
+# after the SlurmdTimeout of slurm.py.
 LAUNCHER = 30
 
 # Steps of an epoch, and between checkpoints within it.
@@ -201,7 +201,7 @@ FAULTS = (
     Fault("rank 3 stopped for 3 s", "mpirun", "step", stop_and_go(3), "goes on"),
     Fault("all of the job on n2 dies", "mpirun", "step", crash_node, names="n2"),
     Fault("all of the job on n2 dies", "srun", "step", crash_node, names="n2"),
-    Fault("network of n2 cut", "srun", "start", cut, names="Node failure on n2|MPI has not started"),
+    Fault("network of n2 cut", "srun", "start", cut, names="Node failure|MPI has not started"),
     Fault("network of n2 cut", "mpirun", "step", cut, names="n2"),
     Fault("network of n2 cut", "mpirun", "validation", cut, names="n2"),
     Fault("network of n2 cut", "srun", "step", cut, names="n2"),
@@ -259,7 +259,7 @@ class Case:
         """What the user saw of the fault: the program's own words, else the launcher's."""
         lines = [line.strip() for line in self.run.text().splitlines()]
         own = [line for line in lines if re.match(r"lockstep: (error|stopped): ", line)]
-        words = r"noticed that|^srun: error: (n\d.*task|Node failure)|^Process name|lost communication"
+        words = r"noticed that|^srun: error: (n\d.*task|Node f)|^Process name|lost communication"
         launcher = [line for line in lines if re.search(words, line)]
         return own[-1:] or launcher[:1] or [line for line in lines if line][-1:]
 

@@ -31,9 +31,10 @@ LOCKSTEP_FAULTS_PAGE=docs/faults.md python3 tests/cluster/test_faults.py FaultsT
 ```
 Seconds are from the fault to the end of the last rank / of the launcher, whose exit code `code` is
 (of a batch job: the job's, negative for a signal). Where the run goes on or is requeued they are to
-its end. A node that does not answer is given up by Slurm, and with it `srun`, after `SlurmdTimeout`:
-15 s here, 300 s by default. No process was left over, and no checkpoint lost. After the last line, the losses of every
-epoch and the weights were compared with those of a run left alone: equal, bit for bit.
+its end. A node that does not answer is given up by Slurm, and with it `srun`, after
+`SlurmdTimeout`: 15 s here, 300 s by default. No process was left over, and no checkpoint lost.
+After the last line, the losses of every epoch and the weights were compared with those of a run
+left alone: equal, bit for bit.
 
 | fault | launcher | while | what the user saw | code | seconds | resumed |
 |---|---|---|---|---|---|---|
