@@ -81,8 +81,8 @@ int64_t lks_order_window(const lks_order *order, int64_t i) {
 /* Places that are permuted together: some vectors of 32 bits. */
 enum { TOGETHER = 32 };
 
-/* lks_permute's first walk of so many consecutive places, in vectors: 47 ns a row
- * became 7 on a Xeon of the fifth generation. Places whose image is not below n are left to it. n <
+/* lks_permute's first walk of so many consecutive places, in vectors: 47 ns a row became 7 on a
+ * Xeon of the fifth generation. Where an image is not below n, the walk is not at its end. n <
  * 2^32, TOGETHER <= b. */
 LKS_HOT static void permute_together(const lks_permutation *p, uint64_t first, uint64_t *out) {
   const uint32_t a = (uint32_t)p->a, b = (uint32_t)p->b;
