@@ -231,6 +231,33 @@ cleanup:
   return st;
 }
 
+/* Gradients by owners: with masks, and with a tensor of its own for each layer's gradient; rows on
+ * one rank alone; and slices that are less than a row of weights. */
+static lks_status try_owners(const suite *s, lks_error *err) {
+  static const struct {
+    const char *name;
+    int hidden;
+    bool crowded;
+  } shapes[] = {{"7-24-29-3 with dropout", 24, false},
+                {"all rows on the last rank", 24, true},
+                {"7-1-6-3", 1, false}};
+  lks_status st = LKS_OK;
+  for (size_t i = 0; i < sizeof shapes / sizeof *shapes; ++i) {
+    lks_testcase c;
+    begin_case(&c, "owners", shapes[i].name, lks_loss_kinds[0]);
+    c.owners = true;
+    c.crowded = shapes[i].crowded;
+    c.batch_size *= c.crowded ? s->world->size : 1;
+    st = add_dense(&c, shapes[i].hidden, "silu", err);
+    st = st == LKS_OK ? add_layer(&c, layer_kind(LKS_LAYER_DROPOUT), NULL, err) : st;
+    st = st == LKS_OK ? add_dense(&c, shapes[i].hidden + 5, "gelu", err) : st;
+    st = st == LKS_OK ? add_dense(&c, 3, "linear", err) : st;
+    TRY(end_case(s, &c, st, err));
+  }
+cleanup:
+  return st;
+}
+
 /* How rows reach a step: by an index, by places in an adopted table, uneven shares, empty ones. */
 static lks_status try_feeds(const suite *s, lks_error *err) {
   static const struct {
@@ -259,14 +286,15 @@ cleanup:
   return st;
 }
 
-/* What the contract says beyond numbers, on a model with slots. */
-static lks_status try_contract(const suite *s, lks_error *err) {
+/* What the contract says beyond numbers, on a model with slots; gradients by rows or by owners. */
+static lks_status try_contract(const suite *s, bool owners, lks_error *err) {
   lks_status st = LKS_OK;
   for (const lks_contract_check *check = lks_contract_checks; check->name != NULL; ++check) {
     lks_testcase c;
     lks_testbench b = {0};
     double error = 0.0;
-    begin_case(&c, "contract", check->name, lks_loss_kinds[0]);
+    begin_case(&c, owners ? "contract by owners" : "contract", check->name, lks_loss_kinds[0]);
+    c.owners = owners;
     for (const lks_kind *const *kind = lks_optimizer_kinds; *kind != NULL; ++kind) {
       if (((const lks_optimizer_row *)(const void *)*kind)->id == LKS_OPTIMIZER_ADAM) {
         c.optimizer.kind = *kind;
@@ -336,8 +364,10 @@ lks_status lks_selftest_run(lks_world *world, const char *backend, lks_selftest_
   TRY(try_losses(&s, err));
   TRY(try_optimizers(&s, err));
   TRY(try_shapes(&s, err));
+  TRY(try_owners(&s, err));
   TRY(try_feeds(&s, err));
-  TRY(try_contract(&s, err));
+  TRY(try_contract(&s, false, err));
+  TRY(try_contract(&s, true, err));
 cleanup:
   return st;
 }

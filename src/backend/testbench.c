@@ -129,15 +129,20 @@ static lks_status make_feed(lks_testbench *b, lks_error *err) {
     b->mine[k] = (int64_t)lks_permute(&b->places.permutation, (uint64_t)(first + k));
   }
   if (adopted) {
-    b->feed = (lks_feed){.count = count, .places = &b->places};
+    b->feed = (lks_feed){.first = first, .count = count, .places = &b->places};
   } else if (c->feed == LKS_FEED_ROWS) {
     b->feed = (lks_feed){.features = b->x + first * c->inputs,
                          .targets = b->t + first * target_columns(b->model),
                          .row_ids = b->ids + first,
+                         .first = first,
                          .count = count};
   } else {
-    b->feed = (lks_feed){
-        .features = b->x, .targets = b->t, .index = b->mine, .row_ids = b->mine, .count = count};
+    b->feed = (lks_feed){.features = b->x,
+                         .targets = b->t,
+                         .index = b->mine,
+                         .row_ids = b->mine,
+                         .first = first,
+                         .count = count};
   }
 cleanup:
   return st;
@@ -145,7 +150,7 @@ cleanup:
 
 /* ---- opening */
 
-static lks_status make_model(lks_testbench *b, lks_error *err) {
+static lks_status make_model(lks_testbench *b, bool on_cpu, lks_error *err) {
   lks_status st = LKS_OK;
   const lks_testcase *c = b->testcase;
   const lks_model_options options = {
@@ -154,7 +159,9 @@ static lks_status make_model(lks_testbench *b, lks_error *err) {
       .loss = {.kind = c->loss},
       .optimizer = c->optimizer};
   TRY(lks_model_make(&options, c->inputs, 0, &b->model, err));
-  TRY(lks_plan_make(b->model, c->batch_size, b->world->size, &b->plan, err));
+  TRY(lks_plan_make(b->model, c->batch_size, b->world->size,
+                    c->owners && on_cpu && lks_world_shares(b->world) ? LKS_BY_OWNERS : LKS_BY_ROWS,
+                    &b->plan, err));
   if (!allocate(b)) {
     FAIL(LKS_NO_MEMORY, NULL, "out of memory for the self-test");
   }
@@ -166,7 +173,7 @@ lks_status lks_testbench_open(lks_testbench *b, const lks_testcase *c, lks_world
                               const lks_device_choice *device, lks_error *err) {
   lks_status st = LKS_OK;
   *b = (lks_testbench){.testcase = c, .world = world};
-  TRY(lks_agree(world, make_model(b, err), err));
+  TRY(lks_agree(world, make_model(b, device->ordinal < 0, err), err));
   const int64_t columns = c->inputs + target_columns(b->model);
   const lks_backend_request request = {.world = world,
                                        .rank = world->rank,

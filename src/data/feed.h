@@ -20,7 +20,7 @@ typedef struct lks_feed {
   const float *targets;   /* NULL where the table has none */
   const int64_t *index;   /* [count] or NULL */
   const int64_t *row_ids; /* [count] or NULL */
-  int64_t count;
+  int64_t first, count;   /* first: of a step's rows, where they begin in the global batch */
   const struct lks_places *places; /* NULL: rows are where the pointers say */
 } lks_feed;
 

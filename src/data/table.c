@@ -243,13 +243,14 @@ lks_status lks_table_take(lks_table *table, int64_t batch_first, int64_t batch_c
   if (table->adopted) {
     table->places = (lks_places){
         .permutation = table->order.all, .shuffle = table->order.shuffle, .first = first};
-    *feed = (lks_feed){.count = count, .places = &table->places};
+    *feed = (lks_feed){.first = first - batch_first, .count = count, .places = &table->places};
     goto cleanup;
   }
   *feed = (lks_feed){.features = table->features,
                      .targets = table->targets,
                      .index = table->ids,
                      .row_ids = table->ids,
+                     .first = first - batch_first,
                      .count = count};
   if (table->stream != NULL) {
     feed->features = lks_stream_features(table->stream);

@@ -14,14 +14,19 @@ static const lks_layer *layer_of(const lks_emitter *emitter, int layer) {
   return &emitter->plan->model->layers[layer];
 }
 
-static lks_op *append(lks_emitter *emitter, lks_op_kind kind, int layer) {
-  lks_op *op = &emitter->program->ops[emitter->program->count++];
+static lks_op *append_to(lks_program *program, const lks_emitter *emitter, lks_op_kind kind,
+                         int layer) {
+  lks_op *op = &program->ops[program->count++];
   *op = (lks_op){.kind = kind, .layer = layer};
   if (layer >= 0) {
     op->inputs = layer_of(emitter, layer)->inputs;
     op->outputs = layer_of(emitter, layer)->outputs;
   }
   return op;
+}
+
+static lks_op *append(lks_emitter *emitter, lks_op_kind kind, int layer) {
+  return append_to(emitter->program, emitter, kind, layer);
 }
 
 /* The activation a layer applies in this program: none when it belongs to the loss. */
@@ -84,7 +89,7 @@ static void dense_forward(lks_emitter *emitter, int layer) {
 
 static void dense_backward(lks_emitter *emitter, int layer, bool lowest) {
   emit_derivative(emitter, layer, emitter->places[layer].out, emitter->places[layer].z);
-  lks_op *op = append(emitter, LKS_OP_DENSE_BACKWARD_WEIGHTS, layer);
+  lks_op *op = append_to(emitter->weights, emitter, LKS_OP_DENSE_BACKWARD_WEIGHTS, layer);
   op->has_bias = parameter_places(emitter, layer, &op->weights, &op->bias);
   op->in = emitter->inputs[layer];
   op->out = emitter->gradient[emitter->turn];
@@ -95,7 +100,7 @@ static void dense_backward(lks_emitter *emitter, int layer, bool lowest) {
   op = append(emitter, LKS_OP_DENSE_BACKWARD_INPUT, layer);
   op->weights = weights;
   op->in = dz;
-  emitter->turn ^= 1;
+  emitter->turn = (emitter->turn + 1) % emitter->gradients;
   op->out = emitter->gradient[emitter->turn];
 }
 
@@ -180,6 +185,6 @@ void lks_emit_loss(lks_emitter *emitter) {
   op->inputs = emitter->plan->model->outputs;
   op->outputs = op->inputs;
   op->in = emitter->current;
-  op->aux = emitter->plan->targets;
+  op->aux = emitter->targets;
   op->out = train ? emitter->gradient[emitter->turn] : 0;
 }

@@ -19,10 +19,12 @@ typedef struct lks_emitter {
   const lks_layer_places *places; /* [layer_count] */
   lks_mode mode;
   lks_program *program; /* room for every operation of the model */
+  lks_program *weights; /* where products that make gradients of weights go; may be `program` */
   size_t current;       /* forward: where the rows are now */
+  size_t targets;       /* of the loss */
   size_t *inputs;       /* [layer_count]: where each layer's input lies, set going forward */
-  size_t gradient[2];   /* the two gradient tensors, used in turn */
-  int turn;             /* which holds the gradient now */
+  size_t *gradient;     /* [gradients]: tensors of gradients, used in turn */
+  int gradients, turn;  /* how many there are; which holds the gradient now */
   bool fused;           /* the last activation belongs to the loss */
 } lks_emitter;
 

@@ -29,12 +29,39 @@ static int64_t choose_block(const lks_plan *plan) {
   return (share + blocks - 1) / blocks;
 }
 
-/* Takes a tensor of `width` floats a row from the work arena. */
-static size_t take(lks_plan *plan, int64_t width) {
-  const size_t offset = plan->work_floats;
-  const int64_t floats = width * plan->buffer_rows;
-  plan->work_floats +=
-      (size_t)((floats + LKS_TENSOR_ALIGN - 1) / LKS_TENSOR_ALIGN * LKS_TENSOR_ALIGN);
+/* Floats by which the parameters must outnumber what owners read, for one more barrier: some
+ * hundreds of nanoseconds, in which a core reads as much from another. */
+enum { BARRIER_FLOATS = 16384 };
+
+/* Whether owners read less of a batch's rows than ranks would read of each other's gradients: an
+ * owner of W needs the columns of the inputs that its rows of W belong to, and all of dz. */
+static bool owners_pay(const lks_plan *plan, int ranks) {
+  const lks_model *model = plan->model;
+  int64_t floats = 0;
+  if (ranks < 2 || plan->block_rows < plan->share_rows) {
+    return false;
+  }
+  for (int i = 0; i < model->layer_count; ++i) {
+    const lks_layer *layer = &model->layers[i];
+    floats += layer->parameter_count > 0 ? layer->inputs / ranks + layer->outputs : 0;
+  }
+  return plan->batch_size * floats + BARRIER_FLOATS <= model->arena_floats;
+}
+
+/* Where tensors are laid out, one behind the other. */
+typedef struct layout {
+  int64_t rows;
+  size_t floats, input, targets;
+  lks_layer_places *places; /* [layer_count] */
+  size_t *gradient;         /* [gradients] */
+  int gradients;
+} layout;
+
+/* Takes a tensor of `width` floats a row. */
+static size_t take(layout *at, int64_t width) {
+  const size_t offset = at->floats;
+  const int64_t floats = width * at->rows;
+  at->floats += (size_t)((floats + LKS_TENSOR_ALIGN - 1) / LKS_TENSOR_ALIGN * LKS_TENSOR_ALIGN);
   return offset;
 }
 
@@ -47,19 +74,59 @@ static void count_row(lks_plan *plan, int64_t widest) {
   }
 }
 
-static void place_tensors(lks_plan *plan, int64_t widest, lks_layer_places *places,
-                          size_t gradient[2]) {
+/* Input, targets, what each layer keeps, and room for the places of `gradients` gradients. */
+static lks_status open_layout(lks_plan *plan, int64_t rows, int gradients, layout *at,
+                              lks_error *err) {
+  lks_status st = LKS_OK;
   const lks_model *model = plan->model;
-  plan->input = take(plan, model->inputs);
-  plan->targets = take(plan, plan->target_columns);
+  *at = (layout){.rows = rows, .gradients = gradients};
+  at->places = lks_arena_alloc(&plan->arena, (size_t)model->layer_count * sizeof *at->places);
+  at->gradient = lks_arena_alloc(&plan->arena, (size_t)gradients * sizeof *at->gradient);
+  TRY_ALLOC(at->places);
+  TRY_ALLOC(at->gradient);
+  at->input = take(at, model->inputs);
+  at->targets = take(at, plan->target_columns);
   for (int i = 0; i < model->layer_count; ++i) {
     const lks_needs needs = lks_layer_needs(model, i);
-    places[i].out = take(plan, needs.out);
-    places[i].z = needs.z > 0 ? take(plan, needs.z) : places[i].out;
-    places[i].mask = needs.mask > 0 ? take(plan, needs.mask) : 0;
+    at->places[i].out = take(at, needs.out);
+    at->places[i].z = needs.z > 0 ? take(at, needs.z) : at->places[i].out;
+    at->places[i].mask = needs.mask > 0 ? take(at, needs.mask) : 0;
   }
-  gradient[0] = take(plan, widest);
-  gradient[1] = take(plan, widest);
+cleanup:
+  return st;
+}
+
+/* Two gradients in turn: each is done with when the next but one is made. */
+static lks_status place_block(lks_plan *plan, int64_t widest, layout *at, lks_error *err) {
+  lks_status st = LKS_OK;
+  TRY(open_layout(plan, plan->buffer_rows, 2, at, err));
+  at->gradient[0] = take(at, widest);
+  at->gradient[1] = take(at, widest);
+  plan->input = at->input;
+  plan->targets = at->targets;
+  plan->work_floats = at->floats + LKS_TENSOR_ALIGN; /* vectors may reach past the last tensor */
+cleanup:
+  return st;
+}
+
+/* All gradients apart: owners need them when the last is made. */
+static lks_status place_common(lks_plan *plan, layout *at, lks_error *err) {
+  lks_status st = LKS_OK;
+  const lks_model *model = plan->model;
+  int count = 0;
+  TRY(open_layout(plan, plan->batch_size, model->layer_count + 1, at, err));
+  at->gradient[count++] = take(at, model->outputs);
+  for (int i = model->layer_count - 1; i >= 0; --i) {
+    if (model->layers[i].parameter_count > 0) {
+      at->gradient[count++] = take(at, model->layers[i].inputs);
+    }
+  }
+  plan->common = (lks_common_rows){.rows = at->rows,
+                                   .input = at->input,
+                                   .targets = at->targets,
+                                   .floats = at->floats + LKS_TENSOR_ALIGN};
+cleanup:
+  return st;
 }
 
 /* The lowest layer with parameters: below it no gradient is needed. */
@@ -71,43 +138,57 @@ static int lowest_trainable(const lks_model *model) {
   return layer;
 }
 
-static lks_status emit_program(lks_emitter *emitter, lks_mode mode, lks_program *program,
-                               lks_error *err) {
+static lks_status open_program(lks_plan *plan, lks_program *program, lks_error *err) {
   lks_status st = LKS_OK;
-  lks_plan *plan = emitter->plan;
-  const lks_model *model = plan->model;
-  const size_t most = (size_t)model->layer_count * LKS_LAYER_MAX_OPS + 1;
+  const size_t most = (size_t)plan->model->layer_count * LKS_LAYER_MAX_OPS + 1;
   program->ops = lks_arena_alloc(&plan->arena, most * sizeof(lks_op));
   TRY_ALLOC(program->ops);
-  emitter->mode = mode;
-  emitter->program = program;
-  emitter->current = plan->input;
-  emitter->turn = 0;
+cleanup:
+  return st;
+}
+
+static lks_status emit_program(lks_plan *plan, lks_mode mode, const layout *at,
+                               lks_program *program, lks_error *err) {
+  lks_status st = LKS_OK;
+  const lks_model *model = plan->model;
+  lks_emitter emitter = {.plan = plan,
+                         .places = at->places,
+                         .mode = mode,
+                         .program = program,
+                         .weights = plan->owners ? &plan->weights : program,
+                         .current = at->input,
+                         .targets = at->targets,
+                         .gradient = at->gradient,
+                         .gradients = at->gradients,
+                         .fused = model->link != LKS_LINK_NONE && !model->logits};
+  emitter.inputs = lks_arena_alloc(&plan->arena, (size_t)model->layer_count * sizeof(size_t));
+  TRY_ALLOC(emitter.inputs);
+  TRY(open_program(plan, program, err));
   for (int i = 0; i < model->layer_count; ++i) {
-    lks_emit_forward(emitter, i);
+    lks_emit_forward(&emitter, i);
     if (mode == LKS_MODE_PREDICT) {
       plan->taps[i] = (lks_tap){
-          .ops = program->count, .offset = emitter->current, .width = model->layers[i].outputs};
+          .ops = program->count, .offset = emitter.current, .width = model->layers[i].outputs};
     }
   }
   if (mode == LKS_MODE_PREDICT) {
-    plan->prediction = emitter->current;
+    plan->prediction = emitter.current;
     goto cleanup;
   }
-  lks_emit_loss(emitter);
+  lks_emit_loss(&emitter);
   if (mode == LKS_MODE_TRAIN) {
     const int lowest = lowest_trainable(model);
     for (int i = model->layer_count - 1; i >= lowest; --i) {
-      lks_emit_backward(emitter, i, i == lowest);
+      lks_emit_backward(&emitter, i, i == lowest);
     }
   }
 cleanup:
   return st;
 }
 
-static void count_flops(lks_plan *plan) {
-  for (int i = 0; i < plan->train.count; ++i) {
-    const lks_op *op = &plan->train.ops[i];
+static void add_flops(lks_plan *plan, const lks_program *program) {
+  for (int i = 0; i < program->count; ++i) {
+    const lks_op *op = &program->ops[i];
     if (op->kind == LKS_OP_DENSE_FORWARD || op->kind == LKS_OP_DENSE_BACKWARD_WEIGHTS ||
         op->kind == LKS_OP_DENSE_BACKWARD_INPUT) {
       plan->flops_per_row += 2.0 * (double)op->inputs * (double)op->outputs;
@@ -115,11 +196,40 @@ static void count_flops(lks_plan *plan) {
   }
 }
 
-lks_status lks_plan_make(const lks_model *model, int64_t batch_size, int ranks, lks_plan **out,
-                         lks_error *err) {
+/* Places of all tensors, and the programs that work on them. */
+static lks_status compile(lks_plan *plan, int ranks, lks_gradients gradients, lks_error *err) {
+  lks_status st = LKS_OK;
+  const lks_model *model = plan->model;
+  layout block, common;
+  int64_t widest = 0;
+  for (int i = 0; i < model->layer_count; ++i) {
+    widest = model->layers[i].outputs > widest ? model->layers[i].outputs : widest;
+  }
+  count_row(plan, widest);
+  plan->block_rows = choose_block(plan);
+  plan->owners =
+      gradients == LKS_BY_OWNERS || (gradients == LKS_BEST_OF_BOTH && owners_pay(plan, ranks));
+  plan->block_rows = plan->owners ? plan->share_rows : plan->block_rows;
+  plan->buffer_rows = plan->owners || plan->block_rows < LKS_EVALUATION_ROWS ? LKS_EVALUATION_ROWS
+                                                                             : plan->block_rows;
+  TRY(place_block(plan, widest, &block, err));
+  if (plan->owners) {
+    TRY(place_common(plan, &common, err));
+    TRY(open_program(plan, &plan->weights, err));
+  }
+  TRY(emit_program(plan, LKS_MODE_TRAIN, plan->owners ? &common : &block, &plan->train, err));
+  TRY(emit_program(plan, LKS_MODE_EVALUATE, &block, &plan->evaluate, err));
+  TRY(emit_program(plan, LKS_MODE_PREDICT, &block, &plan->predict, err));
+  add_flops(plan, &plan->train);
+  add_flops(plan, &plan->weights);
+cleanup:
+  return st;
+}
+
+lks_status lks_plan_make(const lks_model *model, int64_t batch_size, int ranks,
+                         lks_gradients gradients, lks_plan **out, lks_error *err) {
   lks_status st = LKS_OK;
   *out = NULL;
-  const size_t layers = (size_t)model->layer_count;
   lks_plan *plan = calloc(1, sizeof *plan);
   TRY_ALLOC(plan);
   plan->model = model;
@@ -128,35 +238,37 @@ lks_status lks_plan_make(const lks_model *model, int64_t batch_size, int ranks, 
   plan->target_columns = model->loss->labels ? 1 : model->outputs;
   plan->parameter_floats = (size_t)model->arena_floats;
   plan->gradient_floats = plan->parameter_floats + LKS_TENSOR_ALIGN;
-  _Static_assert(LKS_CONTROL_FLOATS <= LKS_TENSOR_ALIGN, "the control block fits its tail");
+  _Static_assert(LKS_CONTROL_FLOATS < LKS_TENSOR_ALIGN, "the control block fits its tail");
   plan->slots = lks_optimizer_slots(&model->optimizer);
-  int64_t widest = 0;
-  for (int i = 0; i < model->layer_count; ++i) {
-    widest = model->layers[i].outputs > widest ? model->layers[i].outputs : widest;
-  }
-  count_row(plan, widest);
-  plan->block_rows = choose_block(plan);
-  plan->buffer_rows =
-      plan->block_rows > LKS_EVALUATION_ROWS ? plan->block_rows : LKS_EVALUATION_ROWS;
-  lks_emitter emitter = {.plan = plan, .fused = model->link != LKS_LINK_NONE && !model->logits};
-  lks_layer_places *places = lks_arena_alloc(&plan->arena, layers * sizeof *places);
-  emitter.inputs = lks_arena_alloc(&plan->arena, layers * sizeof(size_t));
-  plan->taps = lks_arena_alloc(&plan->arena, layers * sizeof *plan->taps);
-  TRY_ALLOC(places);
-  TRY_ALLOC(emitter.inputs);
+  plan->taps = lks_arena_alloc(&plan->arena, (size_t)model->layer_count * sizeof *plan->taps);
   TRY_ALLOC(plan->taps);
-  place_tensors(plan, widest, places, emitter.gradient);
-  plan->work_floats += LKS_TENSOR_ALIGN; /* vectors may reach past the last tensor */
-  emitter.places = places;
-  TRY(emit_program(&emitter, LKS_MODE_TRAIN, &plan->train, err));
-  TRY(emit_program(&emitter, LKS_MODE_EVALUATE, &plan->evaluate, err));
-  TRY(emit_program(&emitter, LKS_MODE_PREDICT, &plan->predict, err));
-  count_flops(plan);
+  TRY(compile(plan, ranks, gradients, err));
   *out = plan;
   plan = NULL;
 cleanup:
   lks_plan_free(&plan);
   return st;
+}
+
+/* The nearest cut of the parameters to a place: between rows of weights, at the ends of a bias. */
+static size_t cut_at(const lks_plan *plan, size_t place) {
+  for (int i = 0; i < plan->weights.count; ++i) {
+    const lks_op *op = &plan->weights.ops[i];
+    const size_t width = (size_t)op->outputs, weights = (size_t)op->inputs * width;
+    if (place > op->weights && place < op->weights + weights) {
+      return op->weights + (place - op->weights + width / 2) / width * width;
+    }
+    if (op->has_bias && place > op->bias && place < op->bias + width) {
+      return op->bias;
+    }
+  }
+  return place;
+}
+
+void lks_plan_slice(const lks_plan *plan, int rank, int ranks, size_t *first, size_t *count) {
+  const size_t floats = plan->parameter_floats, n = (size_t)ranks, r = (size_t)rank;
+  *first = cut_at(plan, floats * r / n);
+  *count = cut_at(plan, floats * (r + 1) / n) - *first;
 }
 
 void lks_plan_free(lks_plan **plan) {

@@ -9,7 +9,12 @@
  *               gradient buffer goes on after it: LKS_CONTROL_FLOATS of control block.
  *
  * Shares larger than block_rows are walked block by block, gradients added up, so that a block's
- * activations stay in the cache. */
+ * activations stay in the cache.
+ *
+ * Gradients of weights are made in one of two ways. By rows: each rank makes the gradient of its
+ * rows, and all are summed. By owners, where ranks share memory and a batch's activations are fewer
+ * than the parameters: the tensors of `train` hold the rows of all ranks, and each rank makes its
+ * slice of the gradient from all of them, so that no gradient is ever read by another rank. */
 #ifndef LKS_PLAN_PLAN_H
 #define LKS_PLAN_PLAN_H
 
@@ -58,6 +63,14 @@ typedef struct lks_tap {
   int64_t width;
 } lks_tap;
 
+/* The tensors of `train` in a plan by owners: an arena that ranks share. Each rank writes its own
+ * rows of every tensor. */
+typedef struct lks_common_rows {
+  int64_t rows;          /* of every tensor: the batch */
+  size_t input, targets; /* as in the plan */
+  size_t floats;
+} lks_common_rows;
+
 typedef struct lks_plan {
   const lks_model *model; /* borrowed; outlives the plan */
   int64_t batch_size;     /* B, the global batch */
@@ -67,6 +80,9 @@ typedef struct lks_plan {
   lks_program train;      /* forward, loss with gradient, backward */
   lks_program evaluate;   /* forward without dropout, loss */
   lks_program predict;    /* forward without dropout, output activation */
+  bool owners;            /* gradients of weights by owners; else by rows */
+  lks_program weights;    /* by owners: what makes them, left out of train; else empty */
+  lks_common_rows common; /* by owners: train and weights address this, the others work */
   size_t input;           /* work offset of the gathered features [buffer_rows, inputs] */
   size_t targets;         /* [buffer_rows, target_columns] */
   int64_t target_columns;
@@ -85,10 +101,19 @@ typedef struct lks_plan {
  * no bit of it. */
 #define LKS_EVALUATION_ROWS 256
 
+/* Who makes gradients of weights. By owners, and so the best of both, is for backends and worlds
+ * in which all ranks share memory. */
+typedef enum lks_gradients { LKS_BY_ROWS, LKS_BY_OWNERS, LKS_BEST_OF_BOTH } lks_gradients;
+
 /* Compiles a model. Not collective. */
-lks_status lks_plan_make(const lks_model *model, int64_t batch_size, int ranks, lks_plan **plan,
-                         lks_error *err) LKS_MUST_USE;
+lks_status lks_plan_make(const lks_model *model, int64_t batch_size, int ranks,
+                         lks_gradients gradients, lks_plan **plan, lks_error *err) LKS_MUST_USE;
 void lks_plan_free(lks_plan **plan);
+
+/* The slice [*first, *first + *count) of the parameters that a rank owns in a plan by owners: near
+ * its even part, cut between rows of weights, a bias whole. The work is even too: it is two
+ * operations a parameter and row. */
+void lks_plan_slice(const lks_plan *plan, int rank, int ranks, size_t *first, size_t *count);
 
 /* Rows [*first, *first + *count) of a batch of `rows` live rows that `rank` of `ranks` takes:
  * even shares, in rank order; at most ceil(rows / ranks). */

@@ -81,7 +81,9 @@ lks_status lks_run_open(lks_run *run, lks_world *world, lks_settings *settings,
   const int64_t targets = needs->without_targets ? 0 : run->data->outputs;
   st = lks_model_make(&settings->model, run->data->inputs, targets, &run->model, err);
   TRY(lks_agree(world, st, err));
-  st = lks_plan_make(run->model, settings->train.batch_size, world->size, &run->plan, err);
+  const bool shares = run->device.ordinal < 0 && lks_world_shares(world);
+  st = lks_plan_make(run->model, settings->train.batch_size, world->size,
+                     shares ? LKS_BEST_OF_BOTH : LKS_BY_ROWS, &run->plan, err);
   TRY(lks_agree(world, st, err));
 cleanup:
   return st;

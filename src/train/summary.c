@@ -85,6 +85,10 @@ static void print_plan(const lks_trainer *trainer) {
                  lks_format_bytes(c, (double)plan->gradient_floats * sizeof(float)));
     (void)printf("activations %s\n",
                  lks_format_bytes(a, (double)plan->work_floats * sizeof(float)));
+    if (plan->owners) {
+      (void)printf("             a node: activations of a batch %s: gradients by owners\n",
+                   lks_format_bytes(a, (double)plan->common.floats * sizeof(float)));
+    }
   }
   if (trainer->request->dry_run) {
     (void)printf("Work         %.3g FLOP a step, %d operations\n",

@@ -47,6 +47,11 @@ struct lks_world {
   struct lks_watchdog *watchdog; /* NULL while none runs */
 };
 
+/* Whether there are several ranks, and all share memory. Local. */
+static inline bool lks_world_shares(const lks_world *world) {
+  return world->nodes == 1 && world->size > 1;
+}
+
 /* Names the phase that errors of this rank carry ("data", "step 12"). Local, main thread. */
 void lks_world_phase(lks_world *world, const char *format, ...) LKS_PRINTF(2, 3);
 

@@ -2,7 +2,9 @@
 """Ranks change speed, never results: training to 1e-5 over 320 steps, the same number of ranks to
 the bit, evaluation and prediction to the bit on any number."""
 
+import os
 import re
+import subprocess
 import unittest
 
 import h5py
@@ -55,6 +57,79 @@ class RanksTest(harness.ProgramTest):
         self.write_h5("data.h5", x=x, y=y)
         data = {"validation": {"fraction": 0.2, "rows": "random"}}
         self.check_same_losses(class_config(data=data))
+
+    def owners_config(self, rows):
+        """Gradients by owners: 100-400-3 has more weights than a batch of 32 has activations."""
+        rng = np.random.default_rng(5)
+        x = rng.standard_normal((rows, 100)).astype("f4")
+        self.write_h5("data.h5", x=x, y=x[:, :3] * x[:, 3:6])
+        layers = [
+            {"dense": {"units": 400, "activation": "gelu"}},
+            {"dropout": {"rate": 0.1}},
+            {"dense": {"units": 3}},
+        ]
+        return regression_config(model=layers, train={"batch_size": 32, "epochs": 4})
+
+    def test_gradients_by_owners(self):
+        """Sums go over the rows of a batch in their order, whoever has them: the same bits on any
+        number of ranks of a node, where products are the program's own. One rank sums blocks."""
+        path = self.write_config(self.owners_config(250))
+        out = self.succeed("train", path, "--dry-run", ranks=2).out
+        self.assertIn("gradients by owners", out)
+        logs = {}
+        for ranks in (0, 2, 3, 4):
+            self.succeed("train", path, f"run.folder=run-{ranks}", ranks=ranks)
+            logs[ranks] = harness.read_log(self.path(f"run-{ranks}"))
+        losses = {r: [e["loss"] for e in log if e["event"] == "epoch"] for r, log in logs.items()}
+        np.testing.assert_allclose(losses[2], losses[0], rtol=1e-5)
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            own = {"avx2", "fma"} <= set(file.read().split())
+        for ranks in (3, 4):
+            # Losses of ranks are summed as pairs of floats: a rounding for each rank.
+            rtol = ranks * 2.0**-24 if own else 1e-5
+            np.testing.assert_allclose(losses[ranks], losses[2], rtol=rtol)
+            if own:
+                self.assertEqual(logs[ranks][-1]["weights_hash"], logs[2][-1]["weights_hash"])
+
+    def test_without_shared_memory(self):
+        """Wherever it turns out that /dev/shm is full, each rank keeps what it needs, the result is
+        the same, and a warning says what is slower."""
+        path = self.write_config(self.owners_config(250))
+        library = self.path("small_memory.so")
+        source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "small_memory.c")
+        flags = ["-std=c11", "-D_GNU_SOURCE", "-shared", "-fPIC", "-o", library]
+        subprocess.run([os.environ.get("CC", "cc"), *flags, source], check=True)
+        self.succeed("train", path, "run.folder=whole", ranks=2)
+        whole = harness.read_log(self.path("whole"))
+        words = ("room for [0-9.]+ KiB of data", "MPI_Allreduce", "makes gradients of its own rows")
+        said = set()
+        for looks in range(1, 20):  # of the program at /dev/shm, before it is full
+            env = {"LD_PRELOAD": library, "SMALL_MEMORY_AFTER": str(looks)}
+            done = self.succeed("train", path, "run.folder=apart", "--overwrite", ranks=2, env=env)
+            apart = harness.read_log(self.path("apart"))
+            for one, two in zip(whole, apart):
+                if one["event"] == "epoch":
+                    self.assertAlmostEqual(one["loss"] / two["loss"], 1, delta=1e-5)
+            found = {word for word in words if re.search(word, done.err)}
+            if not found:
+                break
+            said |= found
+        self.assertEqual(said, set(words))
+
+    def test_sum_that_overflows(self):
+        """Losses and the rows' own gradients are finite, their sum is not: who owns it says so, and
+        nothing is updated."""
+        rows, columns = 16, 600
+        x = np.full((rows, columns), 1e30, "f4")
+        self.write_h5("data.h5", x=x, y=np.full((rows, 40), 1e15, "f4"))
+        layers = [{"dense": {"units": 40, "kernel_initializer": "zeros"}}]
+        path = self.write_config(regression_config(model=layers))
+        for ranks in (0, 2, 3):
+            with self.subTest(ranks=ranks):
+                line = ["train", path, "--overwrite"]
+                dry = self.succeed("train", path, "--dry-run", ranks=ranks)
+                self.assertEqual("gradients by owners" in dry.out, ranks > 1)
+                self.fail_with(6, "gradient is not finite at step 1", *line, ranks=ranks)
 
     def test_same_bytes_twice(self):
         x, y = regression_rows(250)

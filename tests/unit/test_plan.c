@@ -11,10 +11,15 @@ typedef struct compiled {
   lks_plan *plan;
 } compiled;
 
+static void compile_as(compiled *out, int64_t inputs, int64_t batch_size, int ranks,
+                       lks_gradients gradients, const char *yaml) {
+  recipe_make(&out->recipe, inputs, 0, yaml);
+  assert_ok(lks_plan_make(out->recipe.model, batch_size, ranks, gradients, &out->plan, &err));
+}
+
 static void compile(compiled *out, int64_t inputs, int64_t batch_size, int ranks,
                     const char *yaml) {
-  recipe_make(&out->recipe, inputs, 0, yaml);
-  assert_ok(lks_plan_make(out->recipe.model, batch_size, ranks, &out->plan, &err));
+  compile_as(out, inputs, batch_size, ranks, LKS_BY_ROWS, yaml);
 }
 
 static void release(compiled *c) {
@@ -124,17 +129,20 @@ enum { NOBODY = 0, GATHERED = 1, FIRST_OP = 2 };
 typedef struct play {
   const lks_plan *plan;
   const lks_program *program;
-  int *owner;    /* [work_floats] */
+  int64_t rows;  /* of each tensor */
+  size_t floats; /* of the arena */
+  size_t targets;
+  int *owner;    /* [floats] */
   size_t latest; /* where the latest gradient lies */
 } play;
 
 static size_t floats_of(const play *p, int64_t width) {
-  return (size_t)(width * p->plan->buffer_rows);
+  return (size_t)(width * p->rows);
 }
 
 static void put(play *p, size_t at, int64_t width, int owner) {
   assert_int_equal(at % LKS_TENSOR_ALIGN, 0);
-  assert_true(at + floats_of(p, width) <= p->plan->work_floats);
+  assert_true(at + floats_of(p, width) <= p->floats);
   for (size_t i = 0; i < floats_of(p, width); ++i) {
     p->owner[at + i] = owner;
   }
@@ -142,7 +150,7 @@ static void put(play *p, size_t at, int64_t width, int owner) {
 
 /* The tensor is whole, as one operation wrote it; gives that operation, NULL for gathered rows. */
 static const lks_op *get(const play *p, size_t at, int64_t width) {
-  assert_true(at + floats_of(p, width) <= p->plan->work_floats);
+  assert_true(at + floats_of(p, width) <= p->floats);
   const int owner = p->owner[at];
   assert_int_not_equal(owner, NOBODY);
   for (size_t i = 0; i < floats_of(p, width); ++i) {
@@ -197,7 +205,7 @@ static void play_derivative(const play *p, const lks_op *op, int64_t width) {
 
 static void play_loss(play *p, const lks_op *op, int self) {
   assert_true(goes_forward(get(p, op->in, op->outputs)));
-  assert_null(get(p, p->plan->targets, p->plan->target_columns));
+  assert_null(get(p, p->targets, p->plan->target_columns));
   if (op->kind == LKS_OP_LOSS_GRADIENT) {
     put(p, op->out, op->outputs, self);
     p->latest = op->out;
@@ -228,13 +236,35 @@ static void play_backward(play *p, const lks_op *op, int self) {
   p->latest = op->out;
 }
 
+/* By owners: what `train` left when it was done. */
+static void play_weights(const play *p) {
+  for (int i = 0; i < p->plan->weights.count; ++i) {
+    const lks_op *op = &p->plan->weights.ops[i];
+    assert_int_equal(op->kind, LKS_OP_DENSE_BACKWARD_WEIGHTS);
+    assert_true(goes_forward(get(p, op->in, op->inputs)));
+    const lks_op *made = get(p, op->out, op->outputs);
+    assert_false(goes_forward(made));
+    /* The layer's own gradient: nothing below it in the network has written there. */
+    assert_true(made->layer == -1 || made->layer >= op->layer);
+    for (int j = 0; j < i; ++j) {
+      assert_true(p->plan->weights.ops[j].out != op->out);
+      assert_true(p->plan->weights.ops[j].layer > op->layer);
+    }
+  }
+}
+
 static void play_program(const lks_plan *plan, const lks_program *program, bool targets) {
-  play p = {.plan = plan, .program = program};
-  p.owner = calloc(plan->work_floats, sizeof *p.owner);
+  const bool common = plan->owners && program == &plan->train;
+  play p = {.plan = plan,
+            .program = program,
+            .rows = common ? plan->common.rows : plan->buffer_rows,
+            .floats = common ? plan->common.floats : plan->work_floats,
+            .targets = common ? plan->common.targets : plan->targets};
+  p.owner = calloc(p.floats, sizeof *p.owner);
   assert_non_null(p.owner);
-  put(&p, plan->input, plan->model->inputs, GATHERED);
+  put(&p, common ? plan->common.input : plan->input, plan->model->inputs, GATHERED);
   if (targets) {
-    put(&p, plan->targets, plan->target_columns, GATHERED);
+    put(&p, p.targets, plan->target_columns, GATHERED);
   }
   for (int i = 0; i < program->count; ++i) {
     const lks_op *op = &program->ops[i];
@@ -245,6 +275,9 @@ static void play_program(const lks_plan *plan, const lks_program *program, bool 
     } else {
       play_backward(&p, op, FIRST_OP + i);
     }
+  }
+  if (common) {
+    play_weights(&p);
   }
   if (!targets) {
     assert_true(goes_forward(get(&p, plan->prediction, plan->model->outputs)));
@@ -370,10 +403,108 @@ static void test_blocks(void **state) {
   release(&c);
 }
 
+/* ---- gradients by owners */
+
+/* The operations of both programs are those of the plan by rows, in its order. */
+static void check_same_work(const lks_plan *owners, const lks_plan *rows) {
+  int train = 0, weights = 0;
+  for (int i = 0; i < rows->train.count; ++i) {
+    const lks_op *op = &rows->train.ops[i];
+    const bool product = op->kind == LKS_OP_DENSE_BACKWARD_WEIGHTS;
+    const lks_op *same = product ? &owners->weights.ops[weights++] : &owners->train.ops[train++];
+    assert_int_equal(same->kind, op->kind);
+    assert_int_equal(same->layer, op->layer);
+    assert_int_equal(same->activation != NULL, op->activation != NULL);
+    assert_true(op->activation == NULL || op->activation->kind == same->activation->kind);
+  }
+  assert_int_equal(train, owners->train.count);
+  assert_int_equal(weights, owners->weights.count);
+  assert_true(owners->flops_per_row == rows->flops_per_row);
+  assert_int_equal(rows->weights.count, 0);
+}
+
+/* Slices follow one another, cover all, and cut no row of weights and no bias. */
+static void check_slices(const lks_plan *plan, int ranks) {
+  size_t next = 0, widest = 0;
+  for (int i = 0; i < plan->weights.count; ++i) {
+    const size_t width = (size_t)plan->weights.ops[i].outputs;
+    widest = width > widest ? width : widest;
+  }
+  for (int rank = 0; rank < ranks; ++rank) {
+    size_t first = 0, count = 0;
+    lks_plan_slice(plan, rank, ranks, &first, &count);
+    assert_int_equal(first, next);
+    next = first + count;
+    assert_true(count <= plan->parameter_floats / (size_t)ranks + widest + 1);
+    for (int i = 0; i < plan->weights.count; ++i) {
+      const lks_op *op = &plan->weights.ops[i];
+      const size_t width = (size_t)op->outputs, after = op->weights + (size_t)op->inputs * width;
+      assert_true(next <= op->weights || next >= after || (next - op->weights) % width == 0);
+      assert_true(!op->has_bias || next <= op->bias || next >= op->bias + width);
+    }
+  }
+  assert_int_equal(next, plan->parameter_floats);
+}
+
+static const char wide[] =
+    "model: [dense: {units: 300, activation: silu}, dropout: {rate: 0.2},"
+    " activation: {activation: gelu}, dense: {units: 70, use_bias: false, activation: relu},"
+    " dense: {units: 5}]\nloss: binary_crossentropy\nmetrics: [mae]";
+
+static void test_owners(void **state) {
+  (void)state;
+  for (int ranks = 2; ranks <= 9; ++ranks) {
+    compiled owners, rows;
+    compile_as(&owners, 200, 37, ranks, LKS_BY_OWNERS, wide);
+    compile(&rows, 200, 37, ranks, wide);
+    assert_true(owners.plan->owners && !rows.plan->owners);
+    assert_int_equal(owners.plan->common.rows, 37);
+    assert_int_equal(owners.plan->buffer_rows, LKS_EVALUATION_ROWS);
+    check_same_work(owners.plan, rows.plan);
+    check_slices(owners.plan, ranks);
+    play_program(owners.plan, &owners.plan->train, true);
+    play_program(owners.plan, &owners.plan->evaluate, true);
+    play_program(owners.plan, &owners.plan->predict, false);
+    check_parameters(owners.plan, &owners.plan->train);
+    check_parameters(owners.plan, &owners.plan->weights);
+    release(&owners);
+    release(&rows);
+  }
+}
+
+/* By owners where the rows of a batch are fewer floats than the parameters, by 16,384 for a
+ * barrier: 784-128-10 moves 784 / 2 + 128 + 128 / 2 + 10 floats a row on two ranks, and has 101,824
+ * with padding. Where shares are walked in blocks, activations are not all there. */
+static void test_who_owns(void **state) {
+  (void)state;
+  static const char net[] = "model: [dense: {units: 128, activation: relu}, dense: {units: 10}]\n"
+                            "loss: sparse_categorical_crossentropy";
+  static const int64_t most = (101824 - 16384) / 594;
+  static const struct {
+    int64_t inputs, batch;
+    int ranks;
+    lks_gradients gradients;
+    bool owners;
+  } expected[] = {
+      {784, most, 2, LKS_BEST_OF_BOTH, true},  {784, most + 1, 2, LKS_BEST_OF_BOTH, false},
+      {784, most, 2, LKS_BY_ROWS, false},      {784, most, 1, LKS_BEST_OF_BOTH, false},
+      {784, 200, 8, LKS_BEST_OF_BOTH, true},   {20, 2, 2, LKS_BEST_OF_BOTH, false},
+      {784, most + 1, 2, LKS_BY_OWNERS, true}, {784, 2000, 2, LKS_BY_OWNERS, true}};
+  for (size_t i = 0; i < sizeof expected / sizeof *expected; ++i) {
+    compiled c;
+    compile_as(&c, expected[i].inputs, expected[i].batch, expected[i].ranks, expected[i].gradients,
+               net);
+    assert_int_equal(c.plan->owners, expected[i].owners);
+    assert_true(!c.plan->owners || c.plan->block_rows == c.plan->share_rows);
+    release(&c);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_programs), cmocka_unit_test(test_places), cmocka_unit_test(test_taps),
-      cmocka_unit_test(test_shares),   cmocka_unit_test(test_blocks),
+      cmocka_unit_test(test_shares),   cmocka_unit_test(test_blocks), cmocka_unit_test(test_owners),
+      cmocka_unit_test(test_who_owns),
   };
   return cmocka_run_group_tests_name("plan", tests, NULL, NULL);
 }

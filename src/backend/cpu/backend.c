@@ -1,4 +1,5 @@
-/* The CPU backend: runs programs as calls, block by block. The reference of all others. */
+/* The CPU backend's contract: what it owns, and its step with gradients by rows. The reference of
+ * all others. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,81 +32,12 @@ static void use_threads(const lks_cpu *cpu, int threads) {
   }
 }
 
-/* ---- programs */
-
-typedef struct block {
-  int64_t rows;
-  const float *targets; /* of the loss */
-  double divisor;       /* of the gradient */
-  bool accumulate;      /* not the step's first block: gradients are added up */
-  lks_mask_key mask;
-  lks_block_sums sums;
-} block;
-
-static void run_op(lks_cpu *cpu, const lks_op *op, block *b) {
-  float *work = cpu->work;
-  const float *parameters = cpu->exchange.parameters;
-  float *gradients = cpu->exchange.gradients;
-  switch (op->kind) {
-  case LKS_OP_DENSE_FORWARD:
-    lks_dense_forward_cpu(op, b->rows, work, parameters);
-    break;
-  case LKS_OP_ACTIVATION_FORWARD:
-    lks_activate_cpu(op->activation, NULL, work + op->in, work + op->out, b->rows, op->outputs);
-    break;
-  case LKS_OP_DROPOUT_FORWARD:
-    b->mask.layer = op->layer;
-    lks_dropout_cpu(&b->mask, op->rate, work + op->in, work + op->out,
-                    (unsigned char *)(work + op->aux), b->rows, op->outputs);
-    break;
-  case LKS_OP_LOSS:
-    lks_loss_cpu(cpu->plan->model, work + op->in, b->targets, b->rows, 1.0, NULL, &b->sums);
-    break;
-  case LKS_OP_LOSS_GRADIENT:
-    lks_loss_cpu(cpu->plan->model, work + op->in, b->targets, b->rows, b->divisor, work + op->out,
-                 &b->sums);
-    break;
-  case LKS_OP_ACTIVATION_BACKWARD:
-    lks_derive_cpu(op->activation, work + op->y, work + op->z, work + op->out, b->rows,
-                   op->outputs);
-    break;
-  case LKS_OP_DROPOUT_BACKWARD:
-    lks_dropout_backward_cpu(op->rate, (const unsigned char *)(work + op->aux), work + op->out,
-                             b->rows, op->outputs);
-    break;
-  case LKS_OP_DENSE_BACKWARD_WEIGHTS:
-    lks_dense_weights_cpu(op, b->rows, work, gradients, b->accumulate);
-    break;
-  case LKS_OP_DENSE_BACKWARD_INPUT:
-    lks_dense_input_cpu(op, b->rows, work, parameters);
-    break;
-  }
-}
-
-static void run_program(lks_cpu *cpu, const lks_op *ops, int count, block *b) {
-  for (int i = 0; i < count; ++i) {
-    run_op(cpu, &ops[i], b);
-  }
-}
-
-/* Rows [first, first + count) of a feed into the work arena. */
-static void gather(lks_cpu *cpu, const lks_feed *feed, int64_t first, int64_t count) {
-  const lks_plan *plan = cpu->plan;
-  const int64_t inputs = plan->model->inputs, targets = plan->target_columns;
-  const int64_t *index = feed->index != NULL ? feed->index + first : NULL;
-  const int64_t skip = feed->index != NULL ? 0 : first;
-  lks_gather_cpu(feed->features + skip * inputs, index, count, inputs, cpu->work + plan->input);
-  if (feed->targets != NULL) {
-    lks_gather_cpu(feed->targets + skip * targets, index, count, targets,
-                   cpu->work + plan->targets);
-  }
-}
-
 /* ---- the contract */
 
 static void close_cpu(void *state) {
   lks_cpu *cpu = state;
   if (cpu != NULL) {
+    lks_owners_close(cpu);
     lks_exchange_close(&cpu->exchange);
     free(cpu->work);
     free(cpu);
@@ -141,6 +73,9 @@ static lks_status open_cpu(const lks_backend_request *request, void **state, lks
     (void)fprintf(stderr, "lockstep: warning: %s\n", note);
   }
   cpu->exchange.profile = request->profile;
+  if (plan->owners) {
+    TRY(lks_owners_open(cpu, err));
+  }
   use_threads(cpu, cpu->threads);
   *state = cpu;
   cpu = NULL;
@@ -186,8 +121,8 @@ static lks_status snapshot_cpu(void *state, float *parameters, float *const *slo
   return LKS_OK;
 }
 
-static void put_control(float *control, const lks_model *model, const lks_votes *votes,
-                        const block *b, int64_t rows, bool finite) {
+void lks_put_control_cpu(float *control, const lks_model *model, const lks_votes *votes,
+                         const lks_cpu_block *b, int64_t rows, bool finite) {
   lks_control_put_real(control + LKS_CONTROL_LOSS, b->sums.loss);
   lks_control_put_count(control + LKS_CONTROL_ROWS, rows);
   control[LKS_CONTROL_STOP] = votes->stop ? 1.0f : 0.0f;
@@ -206,17 +141,20 @@ static lks_status step_cpu(void *state, const lks_step *step, lks_control *contr
   const lks_plan *plan = cpu->plan;
   const lks_feed *feed = step->feed;
   float *gradients = cpu->exchange.gradients;
-  block b = {.divisor = (double)step->global_rows,
-             .targets = cpu->work + plan->targets,
-             .mask = {.seed = cpu->seed, .step = step->step}};
+  if (plan->owners) {
+    return lks_owners_step(cpu, step, control, err);
+  }
+  lks_cpu_block b = lks_begin_step_cpu(cpu, step, cpu->work);
   const int64_t rows = step->votes.failed ? 0 : feed->count;
   const double began = cpu->profile ? lks_now() : 0.0;
+  b.targets = cpu->work + plan->targets;
   for (int64_t first = 0; first < rows; first += plan->block_rows) {
     b.rows = rows - first < plan->block_rows ? rows - first : plan->block_rows;
     b.accumulate = first > 0;
     b.mask.row_ids = feed->row_ids != NULL ? feed->row_ids + first : NULL;
-    gather(cpu, feed, first, b.rows);
-    run_program(cpu, plan->train.ops, plan->train.count, &b);
+    lks_gather_feed_cpu(plan, feed, first, b.rows, cpu->work + plan->input,
+                        cpu->work + plan->targets);
+    lks_run_ops_cpu(cpu, plan->train.ops, plan->train.count, &b);
     lks_world_beat(cpu->world); /* a large share takes long */
   }
   if (rows == 0) {
@@ -225,7 +163,8 @@ static lks_status step_cpu(void *state, const lks_step *step, lks_control *contr
   /* Before the exchange: a sum would not say whose it was, and ReLU hides a NaN later. */
   const bool finite =
       lks_all_finite(gradients, plan->parameter_floats) && b.sums.loss - b.sums.loss == 0.0;
-  put_control(gradients + plan->parameter_floats, plan->model, &step->votes, &b, rows, finite);
+  lks_put_control_cpu(gradients + plan->parameter_floats, plan->model, &step->votes, &b, rows,
+                      finite);
   const lks_update update = lks_optimizer_update(&plan->model->optimizer, step->step);
   const double computed = cpu->profile ? lks_now() : 0.0;
   TRY(lks_exchange_run(&cpu->exchange, &update, control, err));
@@ -243,10 +182,12 @@ static lks_status evaluate_cpu(void *state, const lks_feed *feed, lks_block_sums
                                lks_error *err) {
   (void)err;
   lks_cpu *cpu = state;
-  block b = {.rows = feed->count, .targets = cpu->work + cpu->plan->targets};
-  gather(cpu, feed, 0, feed->count);
+  const lks_plan *plan = cpu->plan;
+  lks_cpu_block b = {.work = cpu->work, .rows = feed->count, .targets = cpu->work + plan->targets};
+  lks_gather_feed_cpu(plan, feed, 0, feed->count, cpu->work + plan->input,
+                      cpu->work + plan->targets);
   use_threads(cpu, 1);
-  run_program(cpu, cpu->plan->evaluate.ops, cpu->plan->evaluate.count, &b);
+  lks_run_ops_cpu(cpu, plan->evaluate.ops, plan->evaluate.count, &b);
   use_threads(cpu, cpu->threads);
   *sums = b.sums;
   return LKS_OK;
@@ -257,13 +198,13 @@ static lks_status predict_cpu(void *state, const lks_feed *feed, int layer, floa
   (void)err;
   lks_cpu *cpu = state;
   const lks_plan *plan = cpu->plan;
-  block b = {.rows = feed->count};
+  lks_cpu_block b = {.work = cpu->work, .rows = feed->count};
   const lks_feed features = {
       .features = feed->features, .index = feed->index, .count = feed->count};
-  gather(cpu, &features, 0, feed->count);
+  lks_gather_feed_cpu(plan, &features, 0, feed->count, cpu->work + plan->input, NULL);
   const lks_tap *tap = &plan->taps[layer >= 0 ? layer : plan->model->layer_count - 1];
   use_threads(cpu, 1);
-  run_program(cpu, plan->predict.ops, tap->ops, &b);
+  lks_run_ops_cpu(cpu, plan->predict.ops, tap->ops, &b);
   use_threads(cpu, cpu->threads);
   memcpy(out, cpu->work + tap->offset, (size_t)(feed->count * tap->width) * sizeof *out);
   return LKS_OK;

@@ -1,6 +1,8 @@
 /* The CPU backend's inside: its state, and the functions of its files.
  *
- *   backend.c    the ops struct; walks blocks and programs
+ *   backend.c    the ops struct; a step with gradients by rows
+ *   owners.c     a step with gradients by owners
+ *   program.c    runs operations on a block of rows
  *   dense.c      CBLAS products with bias and activation
  *   pointwise.c  activations, dropout, gather
  *   loss.c       losses with gradients, metrics
@@ -16,11 +18,31 @@
 
 typedef void (*lks_set_threads)(int);
 
+/* What masks are keyed by. row_ids [rows] are positions in the training set. */
+typedef struct lks_mask_key {
+  uint64_t seed;
+  int layer;
+  int64_t step;
+  const int64_t *row_ids;
+} lks_mask_key;
+
+/* Rows that operations work on together, and what they leave beside tensors. */
+typedef struct lks_cpu_block {
+  float *work; /* the arena that the operations address */
+  int64_t rows;
+  const float *targets; /* of the loss */
+  double divisor;       /* of the gradient */
+  bool accumulate;      /* gradients are added to those of the blocks before */
+  lks_mask_key mask;
+  lks_block_sums sums;
+} lks_cpu_block;
+
 typedef struct lks_cpu {
   const lks_plan *plan;
   lks_world *world;
   uint64_t seed;
   float *work;                      /* [plan->work_floats], this rank's */
+  lks_shared common;                /* by owners: [plan->common.floats], the node's */
   lks_exchange exchange;            /* owns parameters, gradients and slots */
   lks_set_threads set_blas_threads; /* NULL: the BLAS has no such call */
   int threads;
@@ -33,11 +55,36 @@ typedef struct lks_cpu {
 /* The call of the loaded BLAS that sets how many threads it uses; NULL: it has none. */
 lks_set_threads lks_find_set_threads(void);
 
+/* Fills a rank's control block. rows: live ones of this rank. */
+void lks_put_control_cpu(float *control, const lks_model *model, const lks_votes *votes,
+                         const lks_cpu_block *b, int64_t rows, bool finite);
+
+/* ---- owners.c: a plan by owners */
+
+lks_status lks_owners_open(lks_cpu *cpu, lks_error *err) LKS_MUST_USE; /* collective */
+void lks_owners_close(lks_cpu *cpu);                                   /* collective */
+/* As lks_backend_ops.step. */
+lks_status lks_owners_step(lks_cpu *cpu, const lks_step *step, lks_control *control,
+                           lks_error *err) LKS_MUST_USE;
+
+/* ---- program.c */
+
+/* What the blocks of a step have in common: without rows and targets. */
+lks_cpu_block lks_begin_step_cpu(const lks_cpu *cpu, const lks_step *step, float *work);
+void lks_run_ops_cpu(lks_cpu *cpu, const lks_op *ops, int count, lks_cpu_block *b);
+/* Rows [first, first + count) of a feed. */
+void lks_gather_feed_cpu(const lks_plan *plan, const lks_feed *feed, int64_t first, int64_t count,
+                         float *features, float *targets);
+
 /* ---- dense.c: row-major; x [rows, inputs], y and z [rows, outputs], w [inputs, outputs] */
 
 void lks_dense_forward_cpu(const lks_op *op, int64_t rows, float *work, const float *parameters);
+/* Rows [first, end) of dW, of `inputs` that it has; accumulate: added to what is there. */
 void lks_dense_weights_cpu(const lks_op *op, int64_t rows, const float *work, float *gradients,
-                           bool accumulate);
+                           int64_t first, int64_t end, bool accumulate);
+/* db; nothing without a bias. */
+void lks_dense_bias_cpu(const lks_op *op, int64_t rows, const float *work, float *gradients,
+                        bool accumulate);
 void lks_dense_input_cpu(const lks_op *op, int64_t rows, float *work, const float *parameters);
 
 /* ---- pointwise.c */
@@ -50,13 +97,6 @@ void lks_activate_cpu(const lks_activation *activation, const float *bias, float
 void lks_derive_cpu(const lks_activation *activation, const float *y, const float *z,
                     float *gradient, int64_t rows, int64_t width);
 
-/* What masks are keyed by. row_ids [rows] are positions in the training set. */
-typedef struct lks_mask_key {
-  uint64_t seed;
-  int layer;
-  int64_t step;
-  const int64_t *row_ids;
-} lks_mask_key;
 /* mask[rows, width] bytes 0 or 1, and out = in * mask / (1 - rate). */
 void lks_dropout_cpu(const lks_mask_key *key, float rate, const float *in, float *out,
                      unsigned char *mask, int64_t rows, int64_t width);

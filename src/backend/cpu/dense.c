@@ -32,29 +32,33 @@ LKS_HOT static void add_rows(const float *restrict dz, int64_t rows, int64_t wid
 }
 
 void lks_dense_weights_cpu(const lks_op *op, int64_t rows, const float *work, float *gradients,
-                           bool accumulate) {
-  const float *dz = work + op->out;
-  const lks_product product = {.rows = op->inputs,
+                           int64_t first, int64_t end, bool accumulate) {
+  const lks_product product = {.rows = end - first,
                                .columns = op->outputs,
                                .depth = rows,
-                               .a = work + op->in,
+                               .a = work + op->in + first,
                                .a_row = 1,
                                .a_depth = op->inputs,
-                               .b = dz,
+                               .b = work + op->out,
                                .b_depth = op->outputs,
                                .b_column = 1,
-                               .c = gradients + op->weights,
+                               .c = gradients + op->weights + (size_t)(first * op->outputs),
                                .add = accumulate};
   lks_product_cpu(&product, op->inputs * op->outputs);
-  if (op->has_bias) {
-    float *db = gradients + op->bias;
-    if (!accumulate) {
-      for (int64_t j = 0; j < op->outputs; ++j) {
-        db[j] = 0.0f;
-      }
-    }
-    add_rows(dz, rows, op->outputs, db);
+}
+
+void lks_dense_bias_cpu(const lks_op *op, int64_t rows, const float *work, float *gradients,
+                        bool accumulate) {
+  float *db = gradients + op->bias;
+  if (!op->has_bias) {
+    return;
   }
+  if (!accumulate) {
+    for (int64_t j = 0; j < op->outputs; ++j) {
+      db[j] = 0.0f;
+    }
+  }
+  add_rows(work + op->out, rows, op->outputs, db);
 }
 
 void lks_dense_input_cpu(const lks_op *op, int64_t rows, float *work, const float *parameters) {

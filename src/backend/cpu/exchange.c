@@ -189,17 +189,22 @@ static void update_range(lks_exchange *exchange, const lks_update *update, size_
   }
 }
 
-static bool may_update(const lks_control *control) {
+bool lks_exchange_may_update(const lks_control *control) {
   return control->failed == 0 && control->not_finite == 0;
+}
+
+void lks_exchange_sum_control(const lks_exchange *exchange, lks_control *control) {
+  float sum[LKS_CONTROL_FLOATS];
+  sum_peers(exchange, exchange->layout.parameter_floats, LKS_CONTROL_FLOATS, sum);
+  lks_control_decode(sum, control);
 }
 
 /* One node: every rank adds the few control blocks itself, then sums and updates its slice chunk
  * by chunk, gradients still in the cache. */
 static void run_node(lks_exchange *exchange, const lks_update *update, lks_control *control) {
   float sum[CHUNK];
-  sum_peers(exchange, exchange->layout.parameter_floats, LKS_CONTROL_FLOATS, sum);
-  lks_control_decode(sum, control);
-  if (!may_update(control)) {
+  lks_exchange_sum_control(exchange, control);
+  if (!lks_exchange_may_update(control)) {
     return;
   }
   const size_t end = exchange->first + exchange->count;
@@ -214,8 +219,7 @@ static void run_node(lks_exchange *exchange, const lks_update *update, lks_contr
   }
 }
 
-/* A barrier of the node, its wait on the account. */
-static lks_status meet(lks_exchange *exchange, lks_error *err) {
+lks_status lks_exchange_meet(lks_exchange *exchange, lks_error *err) {
   if (exchange->layout.local_size == 1) {
     return LKS_OK;
   }
@@ -223,6 +227,33 @@ static lks_status meet(lks_exchange *exchange, lks_error *err) {
   const lks_status st = lks_barrier_wait(&exchange->barrier, err);
   exchange->waited += lks_now_coarse() - began;
   return st;
+}
+
+void lks_exchange_own(lks_exchange *exchange, size_t first, size_t count) {
+  exchange->first = first;
+  exchange->count = count;
+}
+
+void lks_exchange_update_own(lks_exchange *exchange, const lks_update *update) {
+  update_range(exchange, update, exchange->first, exchange->count,
+               exchange->gradients + exchange->first);
+}
+
+/* Behind the control block, which peers may still be reading. */
+static size_t verdict_at(const lks_exchange *exchange) {
+  return exchange->layout.parameter_floats + LKS_CONTROL_FLOATS;
+}
+
+void lks_exchange_set_verdict(lks_exchange *exchange, bool bad) {
+  exchange->gradients[verdict_at(exchange)] = bad ? 1.0f : 0.0f;
+}
+
+int lks_exchange_count_verdicts(const lks_exchange *exchange) {
+  int bad = 0;
+  for (int rank = 0; rank < exchange->layout.local_size; ++rank) {
+    bad += peer_of(exchange, rank)[verdict_at(exchange)] != 0.0f ? 1 : 0;
+  }
+  return bad;
 }
 
 /* sum[count] = sum over nodes in node order; the same bits on all of them. */
@@ -271,7 +302,7 @@ static lks_status run_nodes(lks_exchange *exchange, const lks_update *update, lk
     if (exchange->local_rank == 0) {
       memcpy(exchange->node_control, exchange->sum + count, LKS_CONTROL_FLOATS * sizeof(float));
     }
-    if (may_update(control)) {
+    if (lks_exchange_may_update(control)) {
       update_range(exchange, update, exchange->first, count, exchange->sum);
     }
   }
@@ -289,7 +320,7 @@ static lks_status run_everyone(lks_exchange *exchange, const lks_update *update,
                              MPI_FLOAT, MPI_SUM, exchange->everyone));
   exchange->waited += lks_now_coarse() - began;
   lks_control_decode(exchange->gradients + p, control);
-  if (may_update(control)) {
+  if (lks_exchange_may_update(control)) {
     update_range(exchange, update, 0, p, exchange->gradients);
   }
 cleanup:
@@ -302,13 +333,13 @@ lks_status lks_exchange_run(lks_exchange *exchange, const lks_update *update, lk
   if (exchange->everyone != MPI_COMM_NULL) {
     return run_everyone(exchange, update, control, err);
   }
-  TRY(meet(exchange, err)); /* gradients complete */
+  TRY(lks_exchange_meet(exchange, err)); /* gradients complete */
   if (exchange->nodes == 1) {
     run_node(exchange, update, control);
   } else {
     TRY(run_nodes(exchange, update, control, err));
   }
-  TRY(meet(exchange, err)); /* parameters complete */
+  TRY(lks_exchange_meet(exchange, err)); /* parameters complete */
   if (exchange->nodes > 1 && exchange->slice == MPI_COMM_NULL) {
     lks_control_decode(exchange->node_control, control);
   }

@@ -66,10 +66,28 @@ lks_status lks_exchange_open(lks_exchange *exchange, lks_world *world, size_t pa
                              lks_error *err) LKS_MUST_USE;
 void lks_exchange_close(lks_exchange *exchange); /* collective */
 
+/* Gives this rank another slice than its even part: slices of a node's ranks follow one another
+ * and cover all. One node only. */
+void lks_exchange_own(lks_exchange *exchange, size_t first, size_t count);
+
 /* The whole exchange: every rank's gradients and control block are complete when it is called;
  * afterwards *control is the sum of all and parameters are updated, unless it says failed or not
  * finite. Collective. */
 lks_status lks_exchange_run(lks_exchange *exchange, const lks_update *update, lks_control *control,
                             lks_error *err) LKS_MUST_USE;
+
+/* Its parts, for a step whose gradients are made by owners (see plan.h), on one node with shared
+ * memory. meet: a barrier, its wait on the account; collective. sum_control: all ranks' control
+ * blocks, between barriers. update_own: this rank's slice by its own gradient buffer, between
+ * barriers. */
+lks_status lks_exchange_meet(lks_exchange *exchange, lks_error *err) LKS_MUST_USE;
+void lks_exchange_sum_control(const lks_exchange *exchange, lks_control *control);
+void lks_exchange_update_own(lks_exchange *exchange, const lks_update *update);
+/* Whether nothing forbids the update. */
+bool lks_exchange_may_update(const lks_control *control);
+
+/* A flag of this rank for its peers, beside the control block, and how many of the node set it. */
+void lks_exchange_set_verdict(lks_exchange *exchange, bool bad);
+int lks_exchange_count_verdicts(const lks_exchange *exchange);
 
 #endif

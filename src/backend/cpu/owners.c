@@ -1,0 +1,188 @@
+/* A step with gradients by owners: the ranks of a node keep the activations of a batch in common,
+ * and each makes the gradient of the weights that it owns from the rows of all.
+ *
+ *   1. Each rank runs `train` on its rows, which lie behind those of lower ranks.
+ *   2. Barrier: activations and their gradients complete; the control blocks with them.
+ *   3. Each rank runs `weights` on its slice of the parameters and all rows, and says whether that
+ *      is finite.
+ *   4. Barrier: verdicts complete. Each updates its slice.
+ *   5. Barrier: parameters complete.
+ *
+ * By rows, a rank reads (n - 1) / n of the parameters' gradients from its peers; here as much of
+ * the activations, which is less (owners_pay in plan.c). A product over all rows also writes a
+ * gradient once, not once a rank, and its sums have the same order on any number of ranks.
+ *
+ * Where the node has no memory to share, each rank makes the whole gradient of its rows in memory
+ * of its own, and the exchange sums it as always. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/cpu/cpu.h"
+#include "base/finite.h"
+
+/* Whether rows are in common, or each rank's are its own. */
+static bool is_common(const lks_cpu *cpu) {
+  return cpu->common.window != MPI_WIN_NULL;
+}
+
+lks_status lks_owners_open(lks_cpu *cpu, lks_error *err) {
+  lks_status st = LKS_OK;
+  const lks_plan *plan = cpu->plan;
+  const size_t bytes = plan->common.floats * sizeof(float);
+  const bool sharing = cpu->exchange.everyone == MPI_COMM_NULL;
+  cpu->common = (lks_shared){.window = MPI_WIN_NULL};
+  const lks_status opened =
+      sharing ? lks_shared_open(cpu->world, bytes, &cpu->common, err) : LKS_NO_MEMORY;
+  if (lks_agree(cpu->world, opened, err) == LKS_OK) {
+    size_t first = 0, count = 0;
+    lks_plan_slice(plan, cpu->world->rank, cpu->world->size, &first, &count);
+    lks_exchange_own(&cpu->exchange, first, count);
+    goto cleanup;
+  }
+  if (sharing && cpu->world->rank == 0) {
+    (void)fprintf(stderr, "lockstep: warning: the node has too little shared memory for a batch's "
+                          "activations: every rank makes gradients of its own rows (slower); a "
+                          "larger /dev/shm mends it\n");
+  }
+  lks_shared_close(&cpu->common);
+  cpu->common.base = calloc(1, bytes);
+  if (cpu->common.base == NULL) {
+    st = lks_fail(err, LKS_NO_MEMORY, "use a smaller train.batch_size or more nodes",
+                  "out of memory for %zu bytes of activations", bytes);
+  }
+  TRY(lks_agree(cpu->world, st, err));
+cleanup:
+  return st;
+}
+
+void lks_owners_close(lks_cpu *cpu) {
+  if (cpu->plan->owners) {
+    lks_shared_close(&cpu->common);
+  }
+}
+
+/* The same operation on rows from `first` on. */
+static lks_op from_row(const lks_op *op, size_t first) {
+  lks_op moved = *op;
+  const size_t in = first * (size_t)op->inputs, out = first * (size_t)op->outputs;
+  const bool down = op->kind == LKS_OP_DENSE_BACKWARD_INPUT;
+  moved.in += op->kind == LKS_OP_DENSE_FORWARD ? in : out;
+  moved.out += down ? in : out;
+  moved.y += down ? in : out;
+  moved.z += down ? in : out;
+  /* Masks take a byte a unit, in whole floats a row. */
+  moved.aux += op->rate > 0.0f ? first * (size_t)((op->outputs + 3) / 4) : out;
+  return moved;
+}
+
+/* Forward and backward of this rank's rows; false: the loss, or a gradient, is not finite. */
+static bool run_rows(lks_cpu *cpu, const lks_step *step, int64_t first, lks_cpu_block *b) {
+  const lks_plan *plan = cpu->plan;
+  float *features = b->work + plan->common.input + (size_t)(first * plan->model->inputs);
+  float *targets = b->work + plan->common.targets + (size_t)(first * plan->target_columns);
+  b->rows = step->feed->count;
+  b->targets = targets;
+  b->mask.row_ids = step->feed->row_ids;
+  lks_gather_feed_cpu(plan, step->feed, 0, b->rows, features, targets);
+  for (int i = 0; i < plan->train.count; ++i) {
+    const lks_op op = from_row(&plan->train.ops[i], (size_t)first);
+    lks_run_ops_cpu(cpu, &op, 1, b);
+  }
+  /* Where a number is not finite, the lowest dz mostly tells whose row it was. */
+  const lks_op lowest = from_row(&plan->weights.ops[plan->weights.count - 1], (size_t)first);
+  return lks_all_finite(b->work + lowest.out, (size_t)(b->rows * lowest.outputs)) &&
+         b->sums.loss - b->sums.loss == 0.0;
+}
+
+/* Elements [first, first + count) of the gradient, from `rows` rows. */
+static void make_gradients(lks_cpu *cpu, float *work, int64_t rows, size_t first, size_t count) {
+  const size_t end = first + count;
+  float *gradients = cpu->exchange.gradients;
+  for (int i = 0; i < cpu->plan->weights.count; ++i) {
+    const lks_op *op = &cpu->plan->weights.ops[i];
+    const size_t width = (size_t)op->outputs, after = op->weights + (size_t)op->inputs * width;
+    const size_t from = first > op->weights ? first : op->weights, to = end < after ? end : after;
+    if (from < to) {
+      lks_dense_weights_cpu(op, rows, work, gradients, (int64_t)((from - op->weights) / width),
+                            (int64_t)((to - op->weights) / width), false);
+    }
+    if (op->has_bias && op->bias >= first && op->bias < end) {
+      lks_dense_bias_cpu(op, rows, work, gradients, false);
+    }
+    lks_world_beat(cpu->world);
+  }
+}
+
+/* By rows after all: no memory is shared. */
+static lks_status step_apart(lks_cpu *cpu, const lks_step *step, const lks_update *update,
+                             lks_control *control, lks_error *err) {
+  lks_status st = LKS_OK;
+  const size_t p = cpu->plan->parameter_floats;
+  float *gradients = cpu->exchange.gradients;
+  const int64_t rows = step->votes.failed ? 0 : step->feed->count;
+  lks_cpu_block b = lks_begin_step_cpu(cpu, step, cpu->common.base);
+  bool finite = true;
+  if (rows > 0) {
+    finite = run_rows(cpu, step, 0, &b);
+    make_gradients(cpu, b.work, rows, 0, p);
+  } else {
+    memset(gradients, 0, p * sizeof *gradients);
+  }
+  finite = finite && lks_all_finite(gradients, p);
+  lks_put_control_cpu(gradients + p, cpu->plan->model, &step->votes, &b, rows, finite);
+  TRY(lks_exchange_run(&cpu->exchange, update, control, err));
+  control->not_finite_here = !finite;
+cleanup:
+  return st;
+}
+
+static lks_status step_common(lks_cpu *cpu, const lks_step *step, const lks_update *update,
+                              lks_control *control, lks_error *err) {
+  lks_status st = LKS_OK;
+  lks_exchange *exchange = &cpu->exchange;
+  const size_t p = cpu->plan->parameter_floats;
+  const int64_t rows = step->votes.failed ? 0 : step->feed->count;
+  lks_cpu_block b = lks_begin_step_cpu(cpu, step, cpu->common.base);
+  double times[5] = {cpu->profile ? lks_now() : 0.0};
+  bool finite = rows == 0 || run_rows(cpu, step, step->feed->first, &b);
+  lks_put_control_cpu(exchange->gradients + p, cpu->plan->model, &step->votes, &b, rows, finite);
+  times[1] = cpu->profile ? lks_now() : 0.0;
+  TRY(lks_exchange_meet(exchange, err)); /* activations complete */
+  lks_exchange_sum_control(exchange, control);
+  control->not_finite_here = !finite;
+  if (!lks_exchange_may_update(control)) {
+    goto cleanup; /* all ranks */
+  }
+  times[2] = cpu->profile ? lks_now() : 0.0;
+  make_gradients(cpu, b.work, step->global_rows, exchange->first, exchange->count);
+  finite = lks_all_finite(exchange->gradients + exchange->first, exchange->count);
+  lks_exchange_set_verdict(exchange, !finite);
+  times[3] = cpu->profile ? lks_now() : 0.0;
+  TRY(lks_exchange_meet(exchange, err)); /* verdicts complete */
+  control->not_finite += lks_exchange_count_verdicts(exchange);
+  control->not_finite_here = !finite;
+  if (lks_exchange_may_update(control)) {
+    lks_exchange_update_own(exchange, update);
+  }
+  TRY(lks_exchange_meet(exchange, err)); /* parameters complete */
+  times[4] = cpu->profile ? lks_now() : 0.0;
+  cpu->compute += times[1] - times[0] + times[3] - times[2];
+  cpu->exchanged += times[2] - times[1] + times[4] - times[3];
+cleanup:
+  return st;
+}
+
+lks_status lks_owners_step(lks_cpu *cpu, const lks_step *step, lks_control *control,
+                           lks_error *err) {
+  lks_status st = LKS_OK;
+  const lks_update update = lks_optimizer_update(&cpu->plan->model->optimizer, step->step);
+  if (is_common(cpu)) {
+    TRY(step_common(cpu, step, &update, control, err));
+  } else {
+    TRY(step_apart(cpu, step, &update, control, err));
+  }
+  control->step = step->step;
+cleanup:
+  return st;
+}
