@@ -85,7 +85,8 @@ static void print_verdict(const lks_bench_row *rows, int count) {
   } else {
     (void)printf("use %d%s\n", rows[faster].ranks,
                  all->compute > 0.8 * rows[faster].compute
-                     ? "; the ranks seem to share cores (see lockstep devices)"
+                     ? "; a rank computes hardly less: its rows are few, or it shares its "
+                       "core (see lockstep devices)"
                      : "");
   }
 }

@@ -58,6 +58,43 @@ class RanksTest(harness.ProgramTest):
         data = {"validation": {"fraction": 0.2, "rows": "random"}}
         self.check_same_losses(class_config(data=data))
 
+    def test_same_bytes_twice(self):
+        x, y = regression_rows(250)
+        self.write_h5("data.h5", x=x, y=y)
+        path = self.write_config(regression_config())
+        for ranks in (0, 2, 3):
+            for folder in ("one", "two"):
+                line = ["train", path, "--overwrite", f"run.folder={folder}"]
+                self.succeed(*line, ranks=ranks)
+            logs = [harness.read_log(self.path(f))[-1] for f in ("one", "two")]
+            self.assertEqual(logs[0]["weights_hash"], logs[1]["weights_hash"])
+            files = [harness.checkpoints(self.path(f))[-1] for f in ("one", "two")]
+            self.compare_parameters(*files)
+
+    def compare_parameters(self, one, two):
+        with h5py.File(one) as a, h5py.File(two) as b:
+
+            def visit(name, item):
+                if isinstance(item, h5py.Dataset) and name.startswith(("layers", "optimizer")):
+                    self.assertEqual(item[()].tobytes(), b[name][()].tobytes(), name)
+
+            a.visititems(visit)
+
+    def test_seed_changes_everything(self):
+        x, y = regression_rows(250)
+        self.write_h5("data.h5", x=x, y=y)
+        path = self.write_config(regression_config())
+        hashes = set()
+        for seed in (1, 2):
+            self.succeed("train", path, f"train.seed={seed}", f"run.folder=run-{seed}")
+            hashes.add(harness.read_log(self.path(f"run-{seed}"))[-1]["weights_hash"])
+        self.assertEqual(len(hashes), 2)
+
+
+@unittest.skipIf(harness.DEVICE != "cpu", "GPUs share no memory")
+class OwnersTest(harness.ProgramTest):
+    """Gradients by owners, and what the node's memory has to do with it."""
+
     def owners_config(self, rows):
         """Gradients by owners: 100-400-3 has more weights than a batch of 32 has activations."""
         rng = np.random.default_rng(5)
@@ -130,38 +167,6 @@ class RanksTest(harness.ProgramTest):
                 dry = self.succeed("train", path, "--dry-run", ranks=ranks)
                 self.assertEqual("gradients by owners" in dry.out, ranks > 1)
                 self.fail_with(6, "gradient is not finite at step 1", *line, ranks=ranks)
-
-    def test_same_bytes_twice(self):
-        x, y = regression_rows(250)
-        self.write_h5("data.h5", x=x, y=y)
-        path = self.write_config(regression_config())
-        for ranks in (0, 2, 3):
-            for folder in ("one", "two"):
-                line = ["train", path, "--overwrite", f"run.folder={folder}"]
-                self.succeed(*line, ranks=ranks)
-            logs = [harness.read_log(self.path(f))[-1] for f in ("one", "two")]
-            self.assertEqual(logs[0]["weights_hash"], logs[1]["weights_hash"])
-            files = [harness.checkpoints(self.path(f))[-1] for f in ("one", "two")]
-            self.compare_parameters(*files)
-
-    def compare_parameters(self, one, two):
-        with h5py.File(one) as a, h5py.File(two) as b:
-
-            def visit(name, item):
-                if isinstance(item, h5py.Dataset) and name.startswith(("layers", "optimizer")):
-                    self.assertEqual(item[()].tobytes(), b[name][()].tobytes(), name)
-
-            a.visititems(visit)
-
-    def test_seed_changes_everything(self):
-        x, y = regression_rows(250)
-        self.write_h5("data.h5", x=x, y=y)
-        path = self.write_config(regression_config())
-        hashes = set()
-        for seed in (1, 2):
-            self.succeed("train", path, f"train.seed={seed}", f"run.folder=run-{seed}")
-            hashes.add(harness.read_log(self.path(f"run-{seed}"))[-1]["weights_hash"])
-        self.assertEqual(len(hashes), 2)
 
 
 class EvaluationTest(harness.ProgramTest):

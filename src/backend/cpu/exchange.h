@@ -8,7 +8,8 @@
  *
  * Invariants: a rank writes its own gradient buffer only between "parameters complete" and
  * "gradients complete"; parameters are written only between the two barriers, each element by
- * one owner. Ranks may be threads: without nodes beyond this one, nothing here calls MPI. */
+ * one owner. By owners (owners.c) nobody reads another's gradients, only its control block and its
+ * verdict. Ranks may be threads: without nodes beyond this one, nothing here calls MPI. */
 #ifndef LKS_BACKEND_CPU_EXCHANGE_H
 #define LKS_BACKEND_CPU_EXCHANGE_H
 
