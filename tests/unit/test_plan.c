@@ -472,39 +472,10 @@ static void test_owners(void **state) {
   }
 }
 
-/* By owners where the rows of a batch are fewer floats than the parameters, by 16,384 for a
- * barrier: 784-128-10 moves 784 / 2 + 128 + 128 / 2 + 10 floats a row on two ranks, and has 101,824
- * with padding. Where shares are walked in blocks, activations are not all there. */
-static void test_who_owns(void **state) {
-  (void)state;
-  static const char net[] = "model: [dense: {units: 128, activation: relu}, dense: {units: 10}]\n"
-                            "loss: sparse_categorical_crossentropy";
-  static const int64_t most = (101824 - 16384) / 594;
-  static const struct {
-    int64_t inputs, batch;
-    int ranks;
-    lks_gradients gradients;
-    bool owners;
-  } expected[] = {
-      {784, most, 2, LKS_BEST_OF_BOTH, true},  {784, most + 1, 2, LKS_BEST_OF_BOTH, false},
-      {784, most, 2, LKS_BY_ROWS, false},      {784, most, 1, LKS_BEST_OF_BOTH, false},
-      {784, 200, 8, LKS_BEST_OF_BOTH, true},   {20, 2, 2, LKS_BEST_OF_BOTH, false},
-      {784, most + 1, 2, LKS_BY_OWNERS, true}, {784, 2000, 2, LKS_BY_OWNERS, true}};
-  for (size_t i = 0; i < sizeof expected / sizeof *expected; ++i) {
-    compiled c;
-    compile_as(&c, expected[i].inputs, expected[i].batch, expected[i].ranks, expected[i].gradients,
-               net);
-    assert_int_equal(c.plan->owners, expected[i].owners);
-    assert_true(!c.plan->owners || c.plan->block_rows == c.plan->share_rows);
-    release(&c);
-  }
-}
-
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_programs), cmocka_unit_test(test_places), cmocka_unit_test(test_taps),
       cmocka_unit_test(test_shares),   cmocka_unit_test(test_blocks), cmocka_unit_test(test_owners),
-      cmocka_unit_test(test_who_owns),
   };
   return cmocka_run_group_tests_name("plan", tests, NULL, NULL);
 }
