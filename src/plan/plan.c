@@ -29,8 +29,8 @@ static int64_t choose_block(const lks_plan *plan) {
   return (share + blocks - 1) / blocks;
 }
 
-/* Floats by which the parameters must outnumber what owners read, for one more barrier: some
- * hundreds of nanoseconds, in which a core reads as much from another. */
+/* Floats by which the parameters must outnumber what owners read: some microseconds of reading from
+ * another core, for one more barrier at which ranks wait for the slowest. */
 enum { BARRIER_FLOATS = 16384 };
 
 /* Whether owners read less of a batch's rows than ranks would read of each other's gradients: an

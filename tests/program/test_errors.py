@@ -210,6 +210,15 @@ class StorageErrorTest(ErrorTest):
             "ASAN_OPTIONS": "verify_asan_link_order=0",
         }
 
+    def test_activations_beyond_memory(self):
+        """More than an address space holds: refused when the backend opens, in one line."""
+        layers = [{"dense": {"units": 200_000}}, {"dense": {"units": 1}}]
+        data = {"train": {"synthetic": {"rows": 64, "inputs": 1}}}
+        path = self.write_config({"data": data, "model": layers, "loss": "mse", "device": "cpu"})
+        words = ("out of memory for \\d+ bytes of activations", "smaller train.batch_size")
+        for ranks in (0, 2):
+            self.fail_with(1, words, "train", path, "train.batch_size=200000000", ranks=ranks)
+
     def test_full_disk(self):
         """The run folder and its first lines fit, the first checkpoint does not. Where the next
         line of the log finds that out before the writer is asked, that is the line to see."""

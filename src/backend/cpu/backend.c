@@ -52,6 +52,7 @@ static lks_status open_cpu(const lks_backend_request *request, void **state, lks
   if (cpu != NULL) {
     const size_t bytes = (plan->work_floats * sizeof(float) + 4095) / 4096 * 4096;
     cpu->plan = plan;
+    cpu->common.window = cpu->exchange.shared.window = MPI_WIN_NULL; /* closed if opening fails */
     cpu->world = request->world;
     cpu->seed = request->seed;
     cpu->profile = request->profile;

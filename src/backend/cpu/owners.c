@@ -122,6 +122,7 @@ static lks_status step_apart(lks_cpu *cpu, const lks_step *step, const lks_updat
   float *gradients = cpu->exchange.gradients;
   const int64_t rows = step->votes.failed ? 0 : step->feed->count;
   lks_cpu_block b = lks_begin_step_cpu(cpu, step, cpu->common.base);
+  const double began = cpu->profile ? lks_now() : 0.0;
   bool finite = true;
   if (rows > 0) {
     finite = run_rows(cpu, step, 0, &b);
@@ -131,7 +132,10 @@ static lks_status step_apart(lks_cpu *cpu, const lks_step *step, const lks_updat
   }
   finite = finite && lks_all_finite(gradients, p);
   lks_put_control_cpu(gradients + p, cpu->plan->model, &step->votes, &b, rows, finite);
+  const double computed = cpu->profile ? lks_now() : 0.0;
   TRY(lks_exchange_run(&cpu->exchange, update, control, err));
+  cpu->compute += computed - began;
+  cpu->exchanged += cpu->profile ? lks_now() - computed : 0.0;
   control->not_finite_here = !finite;
 cleanup:
   return st;
