@@ -97,6 +97,24 @@ static void same_when_streamed(ranks *at, const table_spec *spec, const lks_tabl
   lks_data_close(&data); /* while the threads are reading */
 }
 
+/* Every rank may leave as soon as it has its batch, while a slower one still waits for the same: that
+ * one has its batch too, however the two meet. */
+static void left_at_the_same_batch(ranks *at) {
+  const table_spec spec = {"left.h5", ROWS, 7, 0, -1};
+  lks_error err;
+  lks_feed feed;
+  char path[512];
+  make_table(at, &spec, path);
+  const lks_data_options options = options_of(path, BUDGET);
+  const lks_data_request request = request_of(&options);
+  lks_data *data = open_data(at, &request, true);
+  for (int64_t k = 0; data != NULL && k < 300; ++k) {
+    CHECK_STATUS(at, lks_table_begin(data->train, k, 0, &err), LKS_OK);
+    CHECK_STATUS(at, lks_table_take(data->train, 0, BATCH, 0, BATCH, &feed, &err), LKS_OK);
+  }
+  lks_data_close(&data);
+}
+
 /* The rows of an epoch, whatever the number of ranks. */
 static void order_is_frozen(ranks *at) {
   static int64_t order[ROWS];
@@ -203,6 +221,7 @@ int main(void) {
   for (int i = 0; i < 4; ++i) {
     same_when_streamed(&at, &specs[i], &splits[i]);
   }
+  left_at_the_same_batch(&at);
   order_is_frozen(&at);
   misuse_is_refused(&at);
   a_failed_read_reaches_all(&at);
