@@ -16,7 +16,7 @@
 #include "lockstep/handles.h"
 #include "plan/plan.h"
 
-#define LKS_BACKEND_ABI 3
+#define LKS_BACKEND_ABI 4
 
 typedef struct lks_backend_request {
   lks_world *world;

@@ -90,6 +90,11 @@ cleanup:
   return st;
 }
 
+/* All ranks take all rows. */
+static bool replicated(const lks_testbench *b) {
+  return b->plan->gradients == LKS_REPLICATED;
+}
+
 static lks_status check_failed(lks_testbench *b, double *error, lks_error *err) {
   lks_status st = LKS_OK;
   const bool failing = b->world->rank == b->world->size - 1;
@@ -98,9 +103,9 @@ static lks_status check_failed(lks_testbench *b, double *error, lks_error *err) 
   lks_control control = {0};
   bad.votes.failed = failing;
   TRY(compare_states(b, &bad, &control, error, err));
-  lks_plan_share(b->testcase->rows, b->world->size - 1, b->world->size, &first, &count);
+  lks_plan_share(b->plan, b->testcase->rows, b->world->size - 1, b->world->size, &first, &count);
   broken(error, control.failed != 1 || control.not_finite != 0);
-  broken(error, control.rows != b->testcase->rows - count);
+  broken(error, !replicated(b) && control.rows != b->testcase->rows - count);
 cleanup:
   return st;
 }
@@ -109,7 +114,7 @@ cleanup:
 static lks_status check_not_finite(lks_testbench *b, double *error, lks_error *err) {
   lks_status st = LKS_OK;
   const int64_t row = b->testcase->rows - 1;
-  const bool here = b->world->rank == b->world->size - 1;
+  const bool here = b->world->rank == b->world->size - 1 || replicated(b);
   float *x = malloc((size_t)(b->testcase->rows * b->testcase->inputs) * sizeof *x);
   lks_feed feed = b->feed;
   lks_step bad = {.feed = &feed, .global_rows = b->testcase->rows, .step = 2};
@@ -122,10 +127,32 @@ static lks_status check_not_finite(lks_testbench *b, double *error, lks_error *e
   x[row * b->testcase->inputs] = NAN;
   feed.features = x + (b->feed.features - b->x);
   TRY(compare_states(b, &bad, &control, error, err));
-  broken(error, control.not_finite != 1 || control.failed != 0);
+  broken(error, control.not_finite != (replicated(b) ? b->world->size : 1) || control.failed != 0);
   broken(error, control.not_finite_here != here);
 cleanup:
   free(x);
+  return st;
+}
+
+/* Replicas that part are found at once: the last rank has other rows than the others. */
+static lks_status check_odd(lks_testbench *b, double *error, lks_error *err) {
+  lks_status st = LKS_OK;
+  const bool odd = b->world->rank == b->world->size - 1;
+  lks_step steps[STEPS];
+  lks_control controls[STEPS];
+  lks_error found;
+  lks_feed feed = b->feed;
+  if (!replicated(b) || b->world->size == 1) {
+    goto cleanup;
+  }
+  plan_steps(b, steps);
+  feed.count -= odd ? 1 : 0;
+  steps[1].feed = &feed;
+  lks_error_clear(&found);
+  broken(error, lks_testbench_steps(b, steps, STEPS, controls, &found) != LKS_COMM ||
+                    strstr(found.what, "at step 2 the loss of rank") == NULL);
+  TRY(lks_testbench_reset(b, err));
+cleanup:
   return st;
 }
 
@@ -202,4 +229,5 @@ const lks_contract_check lks_contract_checks[] = {
     {"nothing is updated once a value is not finite", check_not_finite},
     {"state comes back as it was", check_state},
     {"hashes of parameters", check_fingerprint},
+    {"replicas that part", check_odd},
     {NULL, NULL}};

@@ -6,7 +6,7 @@
 #include "device/module.h"
 #include "world/world.h"
 
-extern const lks_backend_ops lks_backend_cpu;
+extern const lks_backend_ops lks_backend_cpu, lks_backend_cpu_replicated;
 
 typedef struct backend_row {
   const char *name;
@@ -55,7 +55,8 @@ cleanup:
   return st;
 }
 
-static lks_status find(const char *name, const lks_backend_ops **ops, lks_error *err) {
+static lks_status find(const char *name, const lks_plan *plan, const lks_backend_ops **ops,
+                       lks_error *err) {
   lks_status st = LKS_OK;
   *ops = NULL;
   for (size_t i = 0; i < sizeof backends / sizeof *backends; ++i) {
@@ -68,6 +69,9 @@ static lks_status find(const char *name, const lks_backend_ops **ops, lks_error 
   }
   if (*ops == NULL) {
     FAIL(LKS_DEVICE, "use device: cpu", "there is no backend '%s'", name);
+  }
+  if (*ops == &lks_backend_cpu && plan->gradients == LKS_REPLICATED) {
+    *ops = &lks_backend_cpu_replicated; /* the same but for the step, and its lag */
   }
   if (!complete(*ops)) {
     FAIL(LKS_INTERNAL, "rebuild it together with this program",
@@ -82,7 +86,7 @@ lks_status lks_backend_open(const char *name, const lks_backend_request *request
   lks_status st = LKS_OK;
   const lks_backend_ops *ops = NULL;
   *backend = (lks_backend){0};
-  st = find(name, &ops, err);
+  st = find(name, request->plan, &ops, err);
   TRY(lks_agree(request->world, st, err));
   TRY(ops->open(request, &backend->state, err));
   backend->ops = ops;

@@ -88,7 +88,12 @@ static const lks_kind *layer_kind(lks_layer_id id) {
 
 /* A case with plain gradient descent of rate 1: one step shows the gradient. */
 static void begin_case(lks_testcase *c, const char *what, const char *name, const lks_kind *loss) {
-  *c = (lks_testcase){.loss = loss, .inputs = 7, .rows = 11, .batch_size = 16, .steps = 1};
+  *c = (lks_testcase){.loss = loss,
+                      .inputs = 7,
+                      .rows = 11,
+                      .batch_size = 16,
+                      .steps = 1,
+                      .gradients = LKS_BY_ROWS};
   (void)snprintf(c->name, sizeof c->name, "%s %s", what, name);
   for (const lks_kind *const *kind = lks_optimizer_kinds; *kind != NULL; ++kind) {
     if (((const lks_optimizer_row *)(const void *)*kind)->id == LKS_OPTIMIZER_SGD) {
@@ -232,20 +237,22 @@ cleanup:
 }
 
 /* Gradients by owners: with masks, and with a tensor of its own for each layer's gradient; rows on
- * one rank alone; and slices that are less than a row of weights. */
-static lks_status try_owners(const suite *s, lks_error *err) {
+ * one rank alone; and slices that are less than a row of weights. Replicated: masks again. */
+static lks_status try_gradients(const suite *s, lks_error *err) {
   static const struct {
-    const char *name;
+    lks_gradients gradients;
+    const char *what, *name;
     int hidden;
     bool crowded;
-  } shapes[] = {{"7-24-29-3 with dropout", 24, false},
-                {"all rows on the last rank", 24, true},
-                {"7-1-6-3", 1, false}};
+  } shapes[] = {{LKS_BY_OWNERS, "owners", "7-24-29-3 with dropout", 24, false},
+                {LKS_BY_OWNERS, "owners", "all rows on the last rank", 24, true},
+                {LKS_BY_OWNERS, "owners", "7-1-6-3", 1, false},
+                {LKS_REPLICATED, "replicated", "7-24-29-3 with dropout", 24, false}};
   lks_status st = LKS_OK;
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes; ++i) {
     lks_testcase c;
-    begin_case(&c, "owners", shapes[i].name, lks_loss_kinds[0]);
-    c.owners = true;
+    begin_case(&c, shapes[i].what, shapes[i].name, lks_loss_kinds[0]);
+    c.gradients = shapes[i].gradients;
     c.crowded = shapes[i].crowded;
     c.batch_size *= c.crowded ? s->world->size : 1;
     st = add_dense(&c, shapes[i].hidden, "silu", err);
@@ -286,15 +293,18 @@ cleanup:
   return st;
 }
 
-/* What the contract says beyond numbers, on a model with slots; gradients by rows or by owners. */
-static lks_status try_contract(const suite *s, bool owners, lks_error *err) {
+/* What the contract says beyond numbers, on a model with slots; by each way of making gradients. */
+static lks_status try_contract(const suite *s, lks_gradients gradients, lks_error *err) {
+  static const char *const names[] = {[LKS_BY_ROWS] = "contract",
+                                      [LKS_BY_OWNERS] = "contract by owners",
+                                      [LKS_REPLICATED] = "contract replicated"};
   lks_status st = LKS_OK;
   for (const lks_contract_check *check = lks_contract_checks; check->name != NULL; ++check) {
     lks_testcase c;
     lks_testbench b = {0};
     double error = 0.0;
-    begin_case(&c, owners ? "contract by owners" : "contract", check->name, lks_loss_kinds[0]);
-    c.owners = owners;
+    begin_case(&c, names[gradients], check->name, lks_loss_kinds[0]);
+    c.gradients = gradients;
     for (const lks_kind *const *kind = lks_optimizer_kinds; *kind != NULL; ++kind) {
       if (((const lks_optimizer_row *)(const void *)*kind)->id == LKS_OPTIMIZER_ADAM) {
         c.optimizer.kind = *kind;
@@ -364,10 +374,11 @@ lks_status lks_selftest_run(lks_world *world, const char *backend, lks_selftest_
   TRY(try_losses(&s, err));
   TRY(try_optimizers(&s, err));
   TRY(try_shapes(&s, err));
-  TRY(try_owners(&s, err));
+  TRY(try_gradients(&s, err));
   TRY(try_feeds(&s, err));
-  TRY(try_contract(&s, false, err));
-  TRY(try_contract(&s, true, err));
+  for (int way = LKS_BY_ROWS; way <= LKS_REPLICATED; ++way) {
+    TRY(try_contract(&s, (lks_gradients)way, err));
+  }
 cleanup:
   return st;
 }

@@ -120,7 +120,7 @@ static lks_status make_feed(lks_testbench *b, lks_error *err) {
   int64_t first = 0, count = world->rank == world->size - 1 ? c->rows : 0;
   bool adopted = false;
   if (!c->crowded) {
-    lks_plan_share(c->rows, world->rank, world->size, &first, &count);
+    lks_plan_share(b->plan, c->rows, world->rank, world->size, &first, &count);
   }
   TRY(adopt(b, &adopted, err));
   b->places = (lks_places){
@@ -160,8 +160,8 @@ static lks_status make_model(lks_testbench *b, bool on_cpu, lks_error *err) {
       .optimizer = c->optimizer};
   TRY(lks_model_make(&options, c->inputs, 0, &b->model, err));
   TRY(lks_plan_make(b->model, c->batch_size, b->world->size,
-                    c->owners && on_cpu && lks_world_shares(b->world) ? LKS_BY_OWNERS : LKS_BY_ROWS,
-                    &b->plan, err));
+                    on_cpu && lks_world_shares(b->world) ? c->gradients : LKS_BY_ROWS, &b->plan,
+                    err));
   if (!allocate(b)) {
     FAIL(LKS_NO_MEMORY, NULL, "out of memory for the self-test");
   }

@@ -31,7 +31,8 @@ typedef struct lks_testcase {
   int steps; /* 1: compare the gradient; more: compare parameters after them */
   lks_test_feed feed;
   bool crowded; /* the last rank takes all rows, the others none */
-  bool owners;  /* gradients by owners, where the ranks of a CPU backend share memory */
+  lks_gradients
+      gradients; /* not LKS_BY_BEST; where the ranks of a CPU backend share memory; else by rows */
   lks_arena arena;
 } lks_testcase;
 

@@ -8,6 +8,8 @@
 static const char *const kinds[] = {"auto", "cpu", "gpu", NULL};
 static const char *const automatic[] = {"auto", NULL};
 static const char *const precisions[] = {"fp32", "tf32", "bf16", NULL}; /* as lks_precision */
+/* As lks_gradients. */
+static const char *const gradients[] = {"auto", "rows", "owners", "replicated", NULL};
 
 const lks_option lks_device_option_rows[] = {
     {.key = "kind",
@@ -52,6 +54,14 @@ const lks_option lks_device_option_rows[] = {
      .unit = "threads",
      .help =
          "BLAS threads a rank on the CPU; auto: OMP_NUM_THREADS, else the node's cores divided"},
+    {.key = "gradients",
+     .type = LKS_OPT_WORD,
+     .offset = offsetof(lks_device_options, gradients),
+     .fallback = "auto",
+     .words = gradients,
+     .help =
+         "how several ranks of one node make gradients on the CPU: each of its rows, and all are "
+         "summed; each its slice, from all rows; or each the whole; auto: the fastest"},
     {0}};
 
 lks_status lks_device_expand(lks_node *node, const char *dotted, lks_arena *arena, lks_error *err) {

@@ -17,6 +17,7 @@ typedef struct lks_device_options {
   int64_t memory_limit; /* bytes; 0: none */
   int precision;        /* lks_precision of backend/backend.h: fp32, tf32, bf16 */
   int64_t threads;      /* BLAS threads a rank; -1: auto */
+  int gradients;        /* lks_gradients of plan/plan.h */
 } lks_device_options;
 
 extern const lks_option lks_device_option_rows[];

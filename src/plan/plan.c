@@ -11,10 +11,12 @@
 #define BLOCK_BYTES (512 * 1024)
 #define BLOCK_LEAST_ROWS 64
 
-void lks_plan_share(int64_t rows, int rank, int ranks, int64_t *first, int64_t *count) {
-  const int64_t begin = rows * rank / ranks;
+void lks_plan_share(const lks_plan *plan, int64_t rows, int rank, int ranks, int64_t *first,
+                    int64_t *count) {
+  const bool all = plan->gradients == LKS_REPLICATED;
+  const int64_t begin = all ? 0 : rows * rank / ranks;
   *first = begin;
-  *count = rows * (rank + 1) / ranks - begin;
+  *count = all ? rows : rows * (rank + 1) / ranks - begin;
 }
 
 static int64_t choose_block(const lks_plan *plan) {
@@ -46,6 +48,27 @@ static bool owners_pay(const lks_plan *plan, int ranks) {
     floats += layer->parameter_count > 0 ? layer->inputs / ranks + layer->outputs : 0;
   }
   return plan->batch_size * floats + BARRIER_FLOATS <= model->arena_floats;
+}
+
+/* Work of a step, in floating-point operations or what takes as long, up to which ranks do it all
+ * rather than share it. What sharing costs is as much as this: two barriers, and for each parameter
+ * the reading of another core's gradient, and of what that core then made of it
+ * (docs/performance.md has both sides of the choice). */
+#define SHARING_WORK 400e3
+#define SHARING_WORK_A_PARAMETER 150.0
+/* What takes as long as a float of a row that is read or written. */
+#define ROW_FLOAT_WORK 8.0
+
+static bool replicas_pay(const lks_plan *plan, int ranks) {
+  const double p = (double)plan->model->arena_floats;
+  const double row = 6.0 * p + ROW_FLOAT_WORK * (double)plan->row_floats;
+  return ranks > 1 && (double)plan->batch_size * row <= SHARING_WORK + SHARING_WORK_A_PARAMETER * p;
+}
+
+static lks_gradients choose_gradients(const lks_plan *plan, int ranks) {
+  return owners_pay(plan, ranks)     ? LKS_BY_OWNERS
+         : replicas_pay(plan, ranks) ? LKS_REPLICATED
+                                     : LKS_BY_ROWS;
 }
 
 /* Where tensors are laid out, one behind the other. */
@@ -155,7 +178,7 @@ static lks_status emit_program(lks_plan *plan, lks_mode mode, const layout *at,
                          .places = at->places,
                          .mode = mode,
                          .program = program,
-                         .weights = plan->owners ? &plan->weights : program,
+                         .weights = plan->gradients == LKS_BY_OWNERS ? &plan->weights : program,
                          .current = at->input,
                          .targets = at->targets,
                          .gradient = at->gradient,
@@ -196,6 +219,22 @@ static void add_flops(lks_plan *plan, const lks_program *program) {
   }
 }
 
+/* Who makes gradients, of how many rows, and how many at a time. */
+static void choose_shares(lks_plan *plan, int ranks, lks_gradients gradients) {
+  const int64_t batch = plan->batch_size;
+  plan->share_rows = (batch + ranks - 1) / ranks;
+  plan->block_rows = choose_block(plan);
+  plan->gradients = gradients == LKS_BY_BEST ? choose_gradients(plan, ranks) : gradients;
+  if (plan->gradients == LKS_REPLICATED) {
+    plan->share_rows = batch;
+    plan->block_rows = choose_block(plan);
+  }
+  const bool owners = plan->gradients == LKS_BY_OWNERS;
+  plan->block_rows = owners ? plan->share_rows : plan->block_rows;
+  plan->buffer_rows =
+      owners || plan->block_rows < LKS_EVALUATION_ROWS ? LKS_EVALUATION_ROWS : plan->block_rows;
+}
+
 /* Places of all tensors, and the programs that work on them. */
 static lks_status compile(lks_plan *plan, int ranks, lks_gradients gradients, lks_error *err) {
   lks_status st = LKS_OK;
@@ -206,18 +245,14 @@ static lks_status compile(lks_plan *plan, int ranks, lks_gradients gradients, lk
     widest = model->layers[i].outputs > widest ? model->layers[i].outputs : widest;
   }
   count_row(plan, widest);
-  plan->block_rows = choose_block(plan);
-  plan->owners =
-      gradients == LKS_BY_OWNERS || (gradients == LKS_BEST_OF_BOTH && owners_pay(plan, ranks));
-  plan->block_rows = plan->owners ? plan->share_rows : plan->block_rows;
-  plan->buffer_rows = plan->owners || plan->block_rows < LKS_EVALUATION_ROWS ? LKS_EVALUATION_ROWS
-                                                                             : plan->block_rows;
+  choose_shares(plan, ranks, gradients);
+  const bool owners = plan->gradients == LKS_BY_OWNERS;
   TRY(place_block(plan, widest, &block, err));
-  if (plan->owners) {
+  if (owners) {
     TRY(place_common(plan, &common, err));
     TRY(open_program(plan, &plan->weights, err));
   }
-  TRY(emit_program(plan, LKS_MODE_TRAIN, plan->owners ? &common : &block, &plan->train, err));
+  TRY(emit_program(plan, LKS_MODE_TRAIN, owners ? &common : &block, &plan->train, err));
   TRY(emit_program(plan, LKS_MODE_EVALUATE, &block, &plan->evaluate, err));
   TRY(emit_program(plan, LKS_MODE_PREDICT, &block, &plan->predict, err));
   add_flops(plan, &plan->train);
@@ -234,7 +269,6 @@ lks_status lks_plan_make(const lks_model *model, int64_t batch_size, int ranks,
   TRY_ALLOC(plan);
   plan->model = model;
   plan->batch_size = batch_size;
-  plan->share_rows = (batch_size + ranks - 1) / ranks;
   plan->target_columns = model->loss->labels ? 1 : model->outputs;
   plan->parameter_floats = (size_t)model->arena_floats;
   plan->gradient_floats = plan->parameter_floats + LKS_TENSOR_ALIGN;

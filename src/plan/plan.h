@@ -11,10 +11,12 @@
  * Shares larger than block_rows are walked block by block, gradients added up, so that a block's
  * activations stay in the cache.
  *
- * Gradients of weights are made in one of two ways. By rows: each rank makes the gradient of its
- * rows, and all are summed. By owners, where ranks share memory and a batch's activations are fewer
- * than the parameters: the tensors of `train` hold the rows of all ranks, and each rank makes its
- * slice of the gradient from all of them, so that no gradient is ever read by another rank. */
+ * Gradients of weights are made in one of three ways (lks_gradients). By rows: each rank makes the
+ * gradient of its rows, and all are summed. By owners, where ranks share memory and a batch's
+ * activations are fewer than the parameters: the tensors of `train` hold the rows of all ranks, and
+ * each rank makes its slice of the gradient from all of them, so that no gradient is ever read by
+ * another rank. Replicated, where a step is less work than telling the others of it: each rank
+ * takes all rows of a batch and makes the whole gradient. */
 #ifndef LKS_PLAN_PLAN_H
 #define LKS_PLAN_PLAN_H
 
@@ -71,20 +73,24 @@ typedef struct lks_common_rows {
   size_t floats;
 } lks_common_rows;
 
+/* Who makes gradients of weights. By owners and replicated are for backends and worlds in which all
+ * ranks share memory, and so is to choose between the three: LKS_BY_BEST. */
+typedef enum lks_gradients { LKS_BY_BEST, LKS_BY_ROWS, LKS_BY_OWNERS, LKS_REPLICATED } lks_gradients;
+
 typedef struct lks_plan {
-  const lks_model *model; /* borrowed; outlives the plan */
-  int64_t batch_size;     /* B, the global batch */
-  int64_t share_rows;     /* most rows of a batch that one rank takes: ceil(B / ranks) */
-  int64_t block_rows;     /* rows that are walked together */
-  int64_t buffer_rows;    /* rows that every work tensor has: a block's, or evaluation's */
-  lks_program train;      /* forward, loss with gradient, backward */
-  lks_program evaluate;   /* forward without dropout, loss */
-  lks_program predict;    /* forward without dropout, output activation */
-  bool owners;            /* gradients of weights by owners; else by rows */
-  lks_program weights;    /* by owners: what makes them, left out of train; else empty */
-  lks_common_rows common; /* by owners: train and weights address this, the others work */
-  size_t input;           /* work offset of the gathered features [buffer_rows, inputs] */
-  size_t targets;         /* [buffer_rows, target_columns] */
+  const lks_model *model;  /* borrowed; outlives the plan */
+  int64_t batch_size;      /* B, the global batch */
+  int64_t share_rows;      /* most rows of a batch that one rank takes: ceil(B / ranks), or B */
+  int64_t block_rows;      /* rows that are walked together */
+  int64_t buffer_rows;     /* rows that every work tensor has: a block's, or evaluation's */
+  lks_program train;       /* forward, loss with gradient, backward */
+  lks_program evaluate;    /* forward without dropout, loss */
+  lks_program predict;     /* forward without dropout, output activation */
+  lks_gradients gradients; /* as chosen: never LKS_BY_BEST */
+  lks_program weights;     /* by owners: what makes them, left out of train; else empty */
+  lks_common_rows common;  /* by owners: train and weights address this, the others work */
+  size_t input;            /* work offset of the gathered features [buffer_rows, inputs] */
+  size_t targets;          /* [buffer_rows, target_columns] */
   int64_t target_columns;
   size_t prediction;  /* what predict leaves: [buffer_rows, outputs] */
   lks_tap *taps;      /* [layer_count] */
@@ -101,10 +107,6 @@ typedef struct lks_plan {
  * no bit of it. */
 #define LKS_EVALUATION_ROWS 256
 
-/* Who makes gradients of weights. By owners, and so the best of both, is for backends and worlds
- * in which all ranks share memory. */
-typedef enum lks_gradients { LKS_BY_ROWS, LKS_BY_OWNERS, LKS_BEST_OF_BOTH } lks_gradients;
-
 /* Compiles a model. Not collective. */
 lks_status lks_plan_make(const lks_model *model, int64_t batch_size, int ranks,
                          lks_gradients gradients, lks_plan **plan, lks_error *err) LKS_MUST_USE;
@@ -115,8 +117,9 @@ void lks_plan_free(lks_plan **plan);
  * operations a parameter and row. */
 void lks_plan_slice(const lks_plan *plan, int rank, int ranks, size_t *first, size_t *count);
 
-/* Rows [*first, *first + *count) of a batch of `rows` live rows that `rank` of `ranks` takes:
- * even shares, in rank order; at most ceil(rows / ranks). */
-void lks_plan_share(int64_t rows, int rank, int ranks, int64_t *first, int64_t *count);
+/* Rows [*first, *first + *count) of a batch of `rows` live rows that `rank` of `ranks` takes: all
+ * of them in a replicated plan; else even shares, in rank order, at most ceil(rows / ranks). */
+void lks_plan_share(const lks_plan *plan, int64_t rows, int rank, int ranks, int64_t *first,
+                    int64_t *count);
 
 #endif

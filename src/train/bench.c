@@ -66,7 +66,7 @@ static lks_status run_steps(bench *b, int64_t count, lks_error *err) {
   const int64_t batch = b->run.plan->batch_size < rows ? b->run.plan->batch_size : rows;
   int64_t first = 0, share = 0;
   lks_control control = {0};
-  lks_plan_share(batch, b->world->rank, b->world->size, &first, &share);
+  lks_plan_share(b->run.plan, batch, b->world->rank, b->world->size, &first, &share);
   for (int64_t i = 0; i < count; ++i) {
     lks_feed feed = {0};
     const double began = lks_now();
@@ -177,6 +177,7 @@ static lks_status measure_steps(bench *b, double seconds, lks_bench_row *row, lk
       .ranks = b->world->size,
       .batch = b->run.plan->batch_size,
       .parameters = b->run.model->value_count,
+      .replicated = b->run.plan->gradients == LKS_REPLICATED,
       .steps = steps * count,
       .step = median,
       .best = sorted[0],

@@ -55,6 +55,21 @@ cleanup:
   return st;
 }
 
+/* Ranks without memory in common can only sum what each made of its rows. */
+static lks_status choose_gradients(const lks_run *run, lks_gradients *gradients, lks_error *err) {
+  lks_status st = LKS_OK;
+  const bool shares = run->device.ordinal < 0 && lks_world_shares(run->world);
+  *gradients = (lks_gradients)run->settings->device.gradients;
+  if (!shares && run->world->size > 1 && *gradients > LKS_BY_ROWS) {
+    FAIL(LKS_CONFIG, "set device.gradients=auto",
+         "device.gradients: owners and replicated are for the CPUs of one node%s",
+         run->device.ordinal < 0 ? ", not of several" : "; this run is on GPUs");
+  }
+  *gradients = shares ? *gradients : LKS_BY_ROWS;
+cleanup:
+  return st;
+}
+
 static lks_status choose_device(lks_run *run, lks_error *err) {
   lks_status st = LKS_OK;
   lks_world_phase(run->world, "device");
@@ -81,9 +96,11 @@ lks_status lks_run_open(lks_run *run, lks_world *world, lks_settings *settings,
   const int64_t targets = needs->without_targets ? 0 : run->data->outputs;
   st = lks_model_make(&settings->model, run->data->inputs, targets, &run->model, err);
   TRY(lks_agree(world, st, err));
-  const bool shares = run->device.ordinal < 0 && lks_world_shares(world);
-  st = lks_plan_make(run->model, settings->train.batch_size, world->size,
-                     shares ? LKS_BEST_OF_BOTH : LKS_BY_ROWS, &run->plan, err);
+  lks_gradients gradients = LKS_BY_ROWS;
+  st = choose_gradients(run, &gradients, err);
+  TRY(lks_agree(world, st, err));
+  st = lks_plan_make(run->model, settings->train.batch_size, world->size, gradients, &run->plan,
+                     err);
   TRY(lks_agree(world, st, err));
 cleanup:
   return st;

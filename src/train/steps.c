@@ -57,7 +57,8 @@ static void take_rows(lks_trainer *trainer, int64_t batch, lks_feed *feed) {
   int64_t first = 0, count = 0;
   const bool failed = trainer->failure.status != LKS_OK;
   const double began = trainer->world->size > 1 ? lks_now_coarse() : 0.0;
-  lks_plan_share(batch, trainer->world->rank, trainer->world->size, &first, &count);
+  lks_plan_share(trainer->run.plan, batch, trainer->world->rank, trainer->world->size, &first,
+                 &count);
   if (lks_table_take(trainer->run.data->train, queue->row, batch, queue->row + first,
                      failed ? 0 : count, feed, failed ? &ignored : &trainer->failure) != LKS_OK) {
     *feed = (lks_feed){0};

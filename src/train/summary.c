@@ -72,10 +72,13 @@ static void print_plan(const lks_trainer *trainer) {
   const int64_t rows = lks_table_rows(trainer->run.data->train);
   const int64_t batch = settings->train.batch_size;
   char a[32], b[32], c[32];
-  (void)printf("Batch        %lld rows: %lld a rank, in blocks of %lld; %lld steps an epoch, %lld "
-               "epochs\n",
-               (long long)batch, (long long)plan->share_rows, (long long)plan->block_rows,
-               (long long)((rows + batch - 1) / batch), (long long)settings->train.epochs);
+  const bool all = plan->gradients == LKS_REPLICATED;
+  (void)printf(
+      "Batch        %lld rows: %s%lld a rank, in blocks of %lld; %lld steps an epoch, %lld "
+      "epochs\n",
+      (long long)batch, all ? "small, so all " : "", (long long)plan->share_rows,
+      (long long)plan->block_rows, (long long)((rows + batch - 1) / batch),
+      (long long)settings->train.epochs);
   (void)printf("Optimizer    %s, learning rate %s\n", trainer->run.model->optimizer.kind->name,
                lks_format_real(a, trainer->run.model->optimizer.learning_rate));
   if (trainer->request->dry_run && trainer->run.backend.ops->memory == NULL) {
@@ -85,7 +88,7 @@ static void print_plan(const lks_trainer *trainer) {
                  lks_format_bytes(c, (double)plan->gradient_floats * sizeof(float)));
     (void)printf("activations %s\n",
                  lks_format_bytes(a, (double)plan->work_floats * sizeof(float)));
-    if (plan->owners) {
+    if (plan->gradients == LKS_BY_OWNERS) {
       (void)printf("             a node: activations of a batch %s: gradients by owners\n",
                    lks_format_bytes(a, (double)plan->common.floats * sizeof(float)));
     }

@@ -22,6 +22,9 @@ TIMES = {"seconds", "step_us", "samples_per_s"}
 COMPARED = ("layers", "optimizer", "lockstep/progress", "lockstep/sums")
 TIME = "lockstep/progress/epoch_seconds"
 
+# Both make gradients by rows: then they compute alike, to the bit.
+ON = {"cpu": ("device=cpu", "device.gradients=rows"), "gpu": ("device=gpu",)}
+
 
 class LateTest(harness.ProgramTest):
     def train_both(self, config, *line, ranks=0, code=0, env=None):
@@ -29,7 +32,7 @@ class LateTest(harness.ProgramTest):
         path = self.write_config(config)
         results = {}
         for device in ("cpu", "gpu"):
-            arguments = ["train", path, f"device={device}", f"run.folder={device}", *line]
+            arguments = ["train", path, *ON[device], f"run.folder={device}", *line]
             results[device] = self.run_program(*arguments, ranks=ranks, env=env)
             self.assertEqual(results[device].code, code, str(results[device]))
             self.assertEqual(set(results[device].codes), {code}, str(results[device]))
@@ -151,14 +154,21 @@ class SameTest(LateTest):
         """Devices may change when a run resumes; these two compute alike."""
         self.write_rows()
         config = self.write_config(regression_config(train={"epochs": 4}))
-        self.succeed("train", config, "run.folder=whole", ranks=2)
+        self.succeed("train", config, *ON["cpu"], "run.folder=whole", ranks=2)
         for epochs, device in enumerate(("cpu", "gpu", "cpu", "gpu"), 1):
-            self.succeed("train", config, f"train.epochs={epochs}", f"device={device}", ranks=2)
+            self.succeed("train", config, f"train.epochs={epochs}", *ON[device], ranks=2)
         ends = [harness.read_log(self.path(run))[-1] for run in ("run", "whole")]
         self.assertEqual(ends[0]["weights_hash"], ends[1]["weights_hash"])
 
 
 class FailureTest(LateTest):
+    def test_gradients_that_need_shared_memory(self):
+        self.write_rows()
+        config = self.write_config(regression_config(device="gpu"))
+        for way in ("owners", "replicated"):
+            words = ["device.gradients", "CPUs of one node", "on GPUs", "device.gradients=auto"]
+            self.fail_with(2, words, "train", config, f"device.gradients={way}", ranks=2)
+
     def test_not_finite(self):
         """The same step is named, and the checkpoint is of a step before it."""
         self.write_rows()
@@ -278,7 +288,7 @@ class StopTest(LateTest):
         self.assertEqual(end["reason"], "stopped")
         epochs = f"train.epochs={end['step'] // 250 + 2}"
         self.succeed("train", path, epochs, ranks=3)
-        self.succeed("train", path, epochs, "device=cpu", "run.folder=whole", ranks=3)
+        self.succeed("train", path, epochs, *ON["cpu"], "run.folder=whole", ranks=3)
         ends = [harness.read_log(self.path(run))[-1] for run in ("run", "whole")]
         self.assertEqual(ends[0]["weights_hash"], ends[1]["weights_hash"])
 

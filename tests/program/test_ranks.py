@@ -4,6 +4,8 @@ the bit, evaluation and prediction to the bit on any number."""
 
 import os
 import re
+import shutil
+import signal
 import subprocess
 import unittest
 
@@ -16,10 +18,20 @@ from harness import class_config, class_rows, regression_config, regression_rows
 EPOCHS = 40  # of 8 steps: 250 rows in batches of 32, the last of 26
 
 
+# How ranks make gradients: only where they share memory can one choose.
+WAYS = ("rows", "owners", "replicated") if harness.DEVICE == "cpu" else ("auto",)
+
+
 class RanksTest(harness.ProgramTest):
     def check_same_losses(self, config):
+        for way in WAYS:
+            with self.subTest(gradients=way):
+                self.check_way(way, config)
+
+    def check_way(self, way, config):
+        config["device"] = {"kind": harness.DEVICE, "gradients": way}
         path = self.write_config(config)
-        line = ["train", path, "train.batch_size=32", f"train.epochs={EPOCHS}"]
+        line = ["train", path, "--overwrite", "train.batch_size=32", f"train.epochs={EPOCHS}"]
         histories = {}
         for ranks in (0, 1, 2, 3, 4):
             self.succeed(*line, f"run.folder=run-{ranks}", ranks=ranks)
@@ -36,10 +48,11 @@ class RanksTest(harness.ProgramTest):
                     np.testing.assert_allclose(
                         history[key], histories[0][key], atol=1.5 / 250, err_msg=f"{key}, {ranks}"
                     )
-        # A launcher with one rank is no different from none.
-        for key in histories[0]:
-            if key.endswith("loss"):
-                np.testing.assert_array_equal(histories[1][key], histories[0][key])
+        # A launcher with one rank is no different from none; nor are ranks that all do the same.
+        for ranks in histories if way == "replicated" else (1,):
+            for key in histories[0]:
+                if key.endswith("loss"):
+                    np.testing.assert_array_equal(histories[ranks][key], histories[0][key])
 
     def test_regression_with_dropout(self):
         x, y = regression_rows(250)
@@ -64,7 +77,7 @@ class RanksTest(harness.ProgramTest):
         path = self.write_config(regression_config())
         for ranks in (0, 2, 3):
             for folder in ("one", "two"):
-                line = ["train", path, "--overwrite", f"run.folder={folder}"]
+                line = ["train", path, "--overwrite", f"run.folder={folder}", "device.gradients=rows"]
                 self.succeed(*line, ranks=ranks)
             logs = [harness.read_log(self.path(f))[-1] for f in ("one", "two")]
             self.assertEqual(logs[0]["weights_hash"], logs[1]["weights_hash"])
@@ -91,8 +104,33 @@ class RanksTest(harness.ProgramTest):
         self.assertEqual(len(hashes), 2)
 
 
+class MemoryTest(harness.ProgramTest):
+    def train_on_small_memory(self, path, words):
+        """Wherever it turns out that /dev/shm is full, each rank keeps what it needs, the result is
+        the same, and one of the warnings says what is slower: each does, somewhere."""
+        library = self.path("small_memory.so")
+        source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "small_memory.c")
+        flags = ["-std=c11", "-D_GNU_SOURCE", "-shared", "-fPIC", "-o", library]
+        subprocess.run([os.environ.get("CC", "cc"), *flags, source], check=True)
+        self.succeed("train", path, "run.folder=whole", ranks=2)
+        whole = harness.read_log(self.path("whole"))
+        said = set()
+        for looks in range(1, 20):  # of the program at /dev/shm, before it is full
+            env = {"LD_PRELOAD": library, "SMALL_MEMORY_AFTER": str(looks)}
+            done = self.succeed("train", path, "run.folder=apart", "--overwrite", ranks=2, env=env)
+            apart = harness.read_log(self.path("apart"))
+            for one, two in zip(whole, apart):
+                if one["event"] == "epoch":
+                    self.assertAlmostEqual(one["loss"] / two["loss"], 1, delta=1e-5)
+            found = {word for word in words if re.search(word, done.err)}
+            if not found:
+                break
+            said |= found
+        self.assertEqual(said, set(words))
+
+
 @unittest.skipIf(harness.DEVICE != "cpu", "GPUs share no memory")
-class OwnersTest(harness.ProgramTest):
+class OwnersTest(MemoryTest):
     """Gradients by owners, and what the node's memory has to do with it."""
 
     def owners_config(self, rows):
@@ -129,29 +167,9 @@ class OwnersTest(harness.ProgramTest):
                 self.assertEqual(logs[ranks][-1]["weights_hash"], logs[2][-1]["weights_hash"])
 
     def test_without_shared_memory(self):
-        """Wherever it turns out that /dev/shm is full, each rank keeps what it needs, the result is
-        the same, and a warning says what is slower."""
         path = self.write_config(self.owners_config(250))
-        library = self.path("small_memory.so")
-        source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "small_memory.c")
-        flags = ["-std=c11", "-D_GNU_SOURCE", "-shared", "-fPIC", "-o", library]
-        subprocess.run([os.environ.get("CC", "cc"), *flags, source], check=True)
-        self.succeed("train", path, "run.folder=whole", ranks=2)
-        whole = harness.read_log(self.path("whole"))
         words = ("room for [0-9.]+ KiB of data", "MPI_Allreduce", "makes gradients of its own rows")
-        said = set()
-        for looks in range(1, 20):  # of the program at /dev/shm, before it is full
-            env = {"LD_PRELOAD": library, "SMALL_MEMORY_AFTER": str(looks)}
-            done = self.succeed("train", path, "run.folder=apart", "--overwrite", ranks=2, env=env)
-            apart = harness.read_log(self.path("apart"))
-            for one, two in zip(whole, apart):
-                if one["event"] == "epoch":
-                    self.assertAlmostEqual(one["loss"] / two["loss"], 1, delta=1e-5)
-            found = {word for word in words if re.search(word, done.err)}
-            if not found:
-                break
-            said |= found
-        self.assertEqual(said, set(words))
+        self.train_on_small_memory(path, words)
 
     def test_sum_that_overflows(self):
         """Losses and the rows' own gradients are finite, their sum is not: who owns it says so, and
@@ -167,6 +185,76 @@ class OwnersTest(harness.ProgramTest):
                 dry = self.succeed("train", path, "--dry-run", ranks=ranks)
                 self.assertEqual("gradients by owners" in dry.out, ranks > 1)
                 self.fail_with(6, "gradient is not finite at step 1", *line, ranks=ranks)
+
+
+@unittest.skipIf(harness.DEVICE != "cpu", "GPUs share no memory")
+class ReplicatedTest(MemoryTest):
+    """Steps that every rank does whole, a step apart at most."""
+
+    def write_rows(self, rows):
+        x, y = regression_rows(rows)
+        self.write_h5("data.h5", x=x, y=y)
+
+    def test_who_replicates(self):
+        """Small steps, on several ranks."""
+        self.write_rows(250)
+        path = self.write_config(regression_config())
+        dry = ["train", path, "--dry-run"]
+        self.assertIn("16 rows: small, so all 16 a rank", self.succeed(*dry, ranks=2).out)
+        self.assertIn("16 rows: 8 a rank", self.succeed(*dry, "device.gradients=rows", ranks=2).out)
+        self.assertIn("16 rows: 16 a rank", self.succeed(*dry).out)
+        large = [*dry, "train.batch_size=25000"]
+        self.assertIn("25000 rows: 12500 a rank", self.succeed(*large, ranks=2).out)
+
+    def test_without_shared_memory(self):
+        self.write_rows(250)
+        words = ("room for [0-9.]+ KiB of data", "hear of each other by MPI_Allgather")
+        self.train_on_small_memory(self.write_config(regression_config()), words)
+
+    def test_stopped_and_resumed_another_way(self):
+        """All ranks save the same step, whichever of them was asked; going on is exact, and on one
+        rank, or by rows, the same but for rounding."""
+        self.write_rows(4000)
+        config = self.write_config(regression_config(train={"batch_size": 16}))
+        running = self.start("train", config, "train.epochs=1000000", ranks=3)
+        running.until(lambda: len(harness.read_log(self.path("run"))) > 2, "two epochs")
+        running.signal_rank(1, signal.SIGTERM)
+        self.assertEqual(running.wait(), 75, running.text())
+        end = harness.read_log(self.path("run"))[-1]
+        self.assertEqual(end["reason"], "stopped")
+        epochs = f"train.epochs={end['step'] // 250 + 2}"
+        for ranks, way in ((2, "auto"), (3, "rows")):
+            shutil.rmtree(self.path("again"), ignore_errors=True)
+            shutil.copytree(self.path("run"), self.path("again"))
+            line = ["train", config, epochs, f"device.gradients={way}", "run.folder=again"]
+            self.succeed(*line, ranks=ranks)
+            self.succeed("train", config, epochs, "run.folder=whole", "--overwrite")
+            ends = [harness.read_log(self.path(run))[-1] for run in ("again", "whole")]
+            self.assertEqual(ends[0]["step"], ends[1]["step"])
+            if way == "auto":
+                self.assertEqual(ends[0]["weights_hash"], ends[1]["weights_hash"])
+            losses = [harness.read_history(self.path(run))["loss"][-1] for run in ("again", "whole")]
+            np.testing.assert_allclose(*losses, rtol=1e-5)
+
+    def test_not_finite(self):
+        """The step that is named, the checkpoint before it and its bits are those of one rank."""
+        self.write_rows(250)
+        optimizer = {"name": "sgd", "learning_rate": 1e6}
+        saving = {"every_steps": 1, "keep": 0}
+        path = self.write_config(regression_config(optimizer=optimizer, checkpoint=saving))
+        ends = []
+        for ranks in (0, 2, 3):
+            line = ["train", path, "--overwrite"]
+            self.fail_with(6, "not finite at step", *line, ranks=ranks)
+            ends.append(harness.read_log(self.path("run"))[-1])
+            self.assertEqual(ends[-1]["reason"], "error")
+            self.assertEqual(ends[-1]["step"], ends[0]["step"])
+            newest = harness.checkpoints(self.path("run"))[-1]
+            self.assertEqual(len(harness.checkpoints(self.path("run"))), ends[0]["step"])
+            layers = harness.read_layers(newest)
+            first = layers if ranks == 0 else first
+            for name, values in layers.items():
+                np.testing.assert_array_equal(values, first[name], err_msg=name)
 
 
 class EvaluationTest(harness.ProgramTest):

@@ -251,9 +251,10 @@ static void check_optimizer(const lks_optimizer *optimizer) {
     orders[k] = (lks_step_order){.step = 10 + k, .update = lks_optimizer_update(optimizer, 10 + k)};
   }
   training t = training_new(orders, STEPS, slots);
+  const lks_values values = {t.parameters, {t.slots[0], t.slots[1]}};
   for (int k = 0; k < STEPS; ++k) {
     run_update(&t);
-    lks_update_cpu(&orders[k].update, PARAMETERS, t.gradients, t.parameters, t.slots);
+    lks_update_cpu(&orders[k].update, PARAMETERS, t.gradients, &values, &values);
     assert_parameters(&t);
     const lks_published *slot = &t.ring[k % RING];
     assert_true(slot->sequence == 10 + k);

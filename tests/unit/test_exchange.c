@@ -144,7 +144,7 @@ static void *train(void *user) {
       for (int rank = 0; updates(t, round) && rank < t->ranks; ++rank) {
         expected[i] -= (double)gradient_of(rank, round, i);
       }
-      m->wrong += m->exchange.parameters[i] != (float)expected[i];
+      m->wrong += m->exchange.values.w[i] != (float)expected[i];
     }
   }
   free(expected);
@@ -238,7 +238,7 @@ static void test_slots(void **state) {
     open_team(&t, sizes[i], FLOATS, "adam");
     run_team(&t, train_adam);
     const lks_exchange *e = &t.members[sizes[i] - 1].exchange;
-    const float *const arrays[3] = {e->parameters, e->slots[0], e->slots[1]};
+    const float *const arrays[3] = {e->values.w, e->values.slots[0], e->values.slots[1]};
     for (int k = 0; k < 3; ++k) {
       if (i == 0) {
         memcpy(first[k], arrays[k], sizeof first[k]);

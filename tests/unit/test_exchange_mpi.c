@@ -91,7 +91,7 @@ static void check_rounds(ranks *at, lks_exchange *e, size_t floats) {
       for (int peer = 0; round != LOST_ROUND && peer < size; ++peer) {
         expected[i] -= gradient_of(peer, round, i);
       }
-      same = same && e->parameters[i] == expected[i];
+      same = same && e->values.w[i] == expected[i];
     }
     CHECK(at, same);
   }
@@ -107,7 +107,7 @@ static void exchange(ranks *at, lks_world *world, size_t floats, int slots) {
       LKS_OK);
   CHECK(at, note == NULL && e.everyone == MPI_COMM_NULL);
   for (int s = 0; s < slots; ++s) {
-    CHECK(at, e.slots[s] != NULL);
+    CHECK(at, e.values.slots[s] != NULL);
   }
   check_rounds(at, &e, floats);
   (void)MPI_Barrier(world->comm);

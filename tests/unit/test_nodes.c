@@ -91,7 +91,7 @@ static void try_exchange(lks_world *world, size_t count) {
         expected -= (double)value(rank, i, round);
       }
     }
-    CHECK((double)exchange.parameters[i] == expected);
+    CHECK((double)exchange.values.w[i] == expected);
   }
   (void)MPI_Barrier(world->comm); /* nobody still reads */
   lks_exchange_close(&exchange);

@@ -254,7 +254,7 @@ static void play_weights(const play *p) {
 }
 
 static void play_program(const lks_plan *plan, const lks_program *program, bool targets) {
-  const bool common = plan->owners && program == &plan->train;
+  const bool common = plan->gradients == LKS_BY_OWNERS && program == &plan->train;
   play p = {.plan = plan,
             .program = program,
             .rows = common ? plan->common.rows : plan->buffer_rows,
@@ -348,12 +348,13 @@ static void test_taps(void **state) {
 
 static void test_shares(void **state) {
   (void)state;
+  const lks_plan plan = {.gradients = LKS_BY_ROWS}, replicated = {.gradients = LKS_REPLICATED};
   for (int ranks = 1; ranks <= 8; ++ranks) {
     for (int64_t rows = 0; rows < 200; ++rows) {
       int64_t next = 0;
       for (int rank = 0; rank < ranks; ++rank) {
         int64_t first = -1, count = -1;
-        lks_plan_share(rows, rank, ranks, &first, &count);
+        lks_plan_share(&plan, rows, rank, ranks, &first, &count);
         assert_int_equal(first, next);
         assert_true(count >= rows / ranks && count <= (rows + ranks - 1) / ranks);
         next = first + count;
@@ -362,8 +363,11 @@ static void test_shares(void **state) {
     }
   }
   int64_t first = 0, count = 0;
-  lks_plan_share(1 << 30, 4095, 4096, &first, &count);
+  lks_plan_share(&plan, 1 << 30, 4095, 4096, &first, &count);
   assert_int_equal(first + count, 1 << 30);
+  lks_plan_share(&replicated, 33, 2, 3, &first, &count);
+  assert_int_equal(first, 0);
+  assert_int_equal(count, 33);
 }
 
 /* Even blocks, no more of them than the bound wants; evaluation's rows always fit. */
@@ -457,7 +461,7 @@ static void test_owners(void **state) {
     compiled owners, rows;
     compile_as(&owners, 200, 37, ranks, LKS_BY_OWNERS, wide);
     compile(&rows, 200, 37, ranks, wide);
-    assert_true(owners.plan->owners && !rows.plan->owners);
+    assert_true(owners.plan->gradients == LKS_BY_OWNERS && rows.plan->gradients == LKS_BY_ROWS);
     assert_int_equal(owners.plan->common.rows, 37);
     assert_int_equal(owners.plan->buffer_rows, LKS_EVALUATION_ROWS);
     check_same_work(owners.plan, rows.plan);

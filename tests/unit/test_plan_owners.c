@@ -18,19 +18,18 @@ static void test_who_owns(void **state) {
     int ranks;
     lks_gradients gradients;
     bool owners;
-  } expected[] = {
-      {784, most, 2, LKS_BEST_OF_BOTH, true},  {784, most + 1, 2, LKS_BEST_OF_BOTH, false},
-      {784, most, 2, LKS_BY_ROWS, false},      {784, most, 1, LKS_BEST_OF_BOTH, false},
-      {784, 200, 8, LKS_BEST_OF_BOTH, true},   {20, 2, 2, LKS_BEST_OF_BOTH, false},
-      {784, most + 1, 2, LKS_BY_OWNERS, true}, {784, 2000, 2, LKS_BY_OWNERS, true}};
+  } expected[] = {{784, most, 2, LKS_BY_BEST, true},       {784, most + 1, 2, LKS_BY_BEST, false},
+                  {784, most, 2, LKS_BY_ROWS, false},      {784, most, 1, LKS_BY_BEST, false},
+                  {784, 200, 8, LKS_BY_BEST, true},        {20, 2, 2, LKS_BY_BEST, false},
+                  {784, most + 1, 2, LKS_BY_OWNERS, true}, {784, 2000, 2, LKS_BY_OWNERS, true}};
   for (size_t i = 0; i < sizeof expected / sizeof *expected; ++i) {
     recipe r;
     lks_plan *plan = NULL;
     recipe_make(&r, expected[i].inputs, 0, net);
     assert_ok(lks_plan_make(r.model, expected[i].batch, expected[i].ranks, expected[i].gradients,
                             &plan, &err));
-    assert_int_equal(plan->owners, expected[i].owners);
-    assert_true(!plan->owners || plan->block_rows == plan->share_rows);
+    assert_int_equal((plan->gradients == LKS_BY_OWNERS), expected[i].owners);
+    assert_true(!(plan->gradients == LKS_BY_OWNERS) || plan->block_rows == plan->share_rows);
     lks_plan_free(&plan);
     recipe_free(&r);
   }

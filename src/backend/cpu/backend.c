@@ -37,6 +37,7 @@ static void use_threads(const lks_cpu *cpu, int threads) {
 static void close_cpu(void *state) {
   lks_cpu *cpu = state;
   if (cpu != NULL) {
+    lks_replica_close(cpu);
     lks_owners_close(cpu);
     lks_exchange_close(&cpu->exchange);
     free(cpu->work);
@@ -68,13 +69,17 @@ static lks_status open_cpu(const lks_backend_request *request, void **state, lks
                   "out of memory for %zu bytes of activations", plan->work_floats * sizeof(float));
   }
   TRY(lks_agree(request->world, st, err));
-  TRY(lks_exchange_open(&cpu->exchange, request->world, plan->parameter_floats,
-                        plan->gradient_floats, plan->slots, request->timeout, &note, err));
+  if (plan->gradients == LKS_REPLICATED) {
+    TRY(lks_replica_open(cpu, request->timeout, err));
+  } else {
+    TRY(lks_exchange_open(&cpu->exchange, request->world, plan->parameter_floats,
+                          plan->gradient_floats, plan->slots, request->timeout, &note, err));
+  }
   if (note != NULL && request->world->rank == 0) {
     (void)fprintf(stderr, "lockstep: warning: %s\n", note);
   }
   cpu->exchange.profile = request->profile;
-  if (plan->owners) {
+  if (plan->gradients == LKS_BY_OWNERS) {
     TRY(lks_owners_open(cpu, err));
   }
   use_threads(cpu, cpu->threads);
@@ -91,14 +96,15 @@ static lks_status restore_cpu(void *state, const float *parameters, const float 
   lks_status st = LKS_OK;
   lks_cpu *cpu = state;
   const size_t bytes = cpu->plan->parameter_floats * sizeof(float);
+  lks_replica_forget(cpu);
   TRY_MPI(MPI_Barrier(cpu->world->comm)); /* nobody still reads the old state */
   if (cpu->exchange.local_rank == 0) {
-    memcpy(cpu->exchange.parameters, parameters, bytes);
+    memcpy(cpu->exchange.values.w, parameters, bytes);
     for (int s = 0; s < cpu->plan->slots; ++s) {
       if (slots != NULL && slots[s] != NULL) {
-        memcpy(cpu->exchange.slots[s], slots[s], bytes);
+        memcpy(cpu->exchange.values.slots[s], slots[s], bytes);
       } else {
-        memset(cpu->exchange.slots[s], 0, bytes);
+        memset(cpu->exchange.values.slots[s], 0, bytes);
       }
     }
   }
@@ -114,10 +120,10 @@ static lks_status snapshot_cpu(void *state, float *parameters, float *const *slo
   lks_cpu *cpu = state;
   const size_t bytes = cpu->plan->parameter_floats * sizeof(float);
   if (parameters != NULL) {
-    memcpy(parameters, cpu->exchange.parameters, bytes);
+    memcpy(parameters, cpu->exchange.values.w, bytes);
   }
   for (int s = 0; slots != NULL && s < cpu->plan->slots; ++s) {
-    memcpy(slots[s], cpu->exchange.slots[s], bytes);
+    memcpy(slots[s], cpu->exchange.values.slots[s], bytes);
   }
   return LKS_OK;
 }
@@ -135,27 +141,20 @@ void lks_put_control_cpu(float *control, const lks_model *model, const lks_votes
   }
 }
 
-static lks_status step_cpu(void *state, const lks_step *step, lks_control *control,
-                           lks_error *err) {
-  lks_status st = LKS_OK;
-  lks_cpu *cpu = state;
+bool lks_make_gradients_cpu(lks_cpu *cpu, const lks_step *step, lks_cpu_block *b) {
   const lks_plan *plan = cpu->plan;
   const lks_feed *feed = step->feed;
   float *gradients = cpu->exchange.gradients;
-  if (plan->owners) {
-    return lks_owners_step(cpu, step, control, err);
-  }
-  lks_cpu_block b = lks_begin_step_cpu(cpu, step, cpu->work);
   const int64_t rows = step->votes.failed ? 0 : feed->count;
-  const double began = cpu->profile ? lks_now() : 0.0;
-  b.targets = cpu->work + plan->targets;
+  *b = lks_begin_step_cpu(cpu, step, cpu->work);
+  b->targets = cpu->work + plan->targets;
   for (int64_t first = 0; first < rows; first += plan->block_rows) {
-    b.rows = rows - first < plan->block_rows ? rows - first : plan->block_rows;
-    b.accumulate = first > 0;
-    b.mask.row_ids = feed->row_ids != NULL ? feed->row_ids + first : NULL;
-    lks_gather_feed_cpu(plan, feed, first, b.rows, cpu->work + plan->input,
+    b->rows = rows - first < plan->block_rows ? rows - first : plan->block_rows;
+    b->accumulate = first > 0;
+    b->mask.row_ids = feed->row_ids != NULL ? feed->row_ids + first : NULL;
+    lks_gather_feed_cpu(plan, feed, first, b->rows, cpu->work + plan->input,
                         cpu->work + plan->targets);
-    lks_run_ops_cpu(cpu, plan->train.ops, plan->train.count, &b);
+    lks_run_ops_cpu(cpu, plan->train.ops, plan->train.count, b);
     lks_world_beat(cpu->world); /* a large share takes long */
   }
   if (rows == 0) {
@@ -163,9 +162,23 @@ static lks_status step_cpu(void *state, const lks_step *step, lks_control *contr
   }
   /* Before the exchange: a sum would not say whose it was, and ReLU hides a NaN later. */
   const bool finite =
-      lks_all_finite(gradients, plan->parameter_floats) && b.sums.loss - b.sums.loss == 0.0;
-  lks_put_control_cpu(gradients + plan->parameter_floats, plan->model, &step->votes, &b, rows,
+      lks_all_finite(gradients, plan->parameter_floats) && b->sums.loss - b->sums.loss == 0.0;
+  lks_put_control_cpu(gradients + plan->parameter_floats, plan->model, &step->votes, b, rows,
                       finite);
+  return finite;
+}
+
+static lks_status step_cpu(void *state, const lks_step *step, lks_control *control,
+                           lks_error *err) {
+  lks_status st = LKS_OK;
+  lks_cpu *cpu = state;
+  const lks_plan *plan = cpu->plan;
+  if (plan->gradients == LKS_BY_OWNERS) {
+    return lks_owners_step(cpu, step, control, err);
+  }
+  lks_cpu_block b;
+  const double began = cpu->profile ? lks_now() : 0.0;
+  const bool finite = lks_make_gradients_cpu(cpu, step, &b);
   const lks_update update = lks_optimizer_update(&plan->model->optimizer, step->step);
   const double computed = cpu->profile ? lks_now() : 0.0;
   TRY(lks_exchange_run(&cpu->exchange, &update, control, err));
@@ -220,7 +233,7 @@ static void describe_cpu(void *state, char *out, size_t size) {
 static lks_status fingerprint_cpu(void *state, uint64_t *hash, lks_error *err) {
   (void)err;
   const lks_cpu *cpu = state;
-  *hash = XXH64(cpu->exchange.parameters, cpu->plan->parameter_floats * sizeof(float), 0);
+  *hash = XXH64(cpu->exchange.values.w, cpu->plan->parameter_floats * sizeof(float), 0);
   return LKS_OK;
 }
 
@@ -232,16 +245,12 @@ static void timing_cpu(void *state, lks_timing *timing) {
                          .update = cpu->exchange.updated};
 }
 
-const lks_backend_ops lks_backend_cpu = {.name = "cpu",
-                                         .abi = LKS_BACKEND_ABI,
-                                         .lag = 0,
-                                         .open = open_cpu,
-                                         .close = close_cpu,
-                                         .restore = restore_cpu,
-                                         .snapshot = snapshot_cpu,
-                                         .step = step_cpu,
-                                         .evaluate = evaluate_cpu,
-                                         .predict = predict_cpu,
-                                         .describe = describe_cpu,
-                                         .fingerprint = fingerprint_cpu,
-                                         .timing = timing_cpu};
+#define COMMON_OPS                                                                                 \
+  .name = "cpu", .abi = LKS_BACKEND_ABI, .open = open_cpu, .close = close_cpu,                     \
+  .restore = restore_cpu, .snapshot = snapshot_cpu, .evaluate = evaluate_cpu,                      \
+  .predict = predict_cpu, .describe = describe_cpu, .fingerprint = fingerprint_cpu,                \
+  .timing = timing_cpu
+
+const lks_backend_ops lks_backend_cpu = {COMMON_OPS, .step = step_cpu};
+const lks_backend_ops lks_backend_cpu_replicated = {COMMON_OPS, .lag = 1, .step = lks_replica_step,
+                                                    .drain = lks_replica_drain};

@@ -49,10 +49,10 @@ void lks_exchange_place(lks_exchange *exchange, const lks_exchange_layout *layou
                              .everyone = MPI_COMM_NULL,
                              .nodes = 1,
                              .shared = {.window = MPI_WIN_NULL}};
-  exchange->parameters = next;
+  exchange->values.w = next;
   next += p;
   for (int s = 0; s < layout->slots; ++s) {
-    exchange->slots[s] = next;
+    exchange->values.slots[s] = next;
     next += p;
   }
   exchange->node_control = next;
@@ -91,24 +91,34 @@ cleanup:
   return st;
 }
 
-static lks_status open_private(lks_exchange *exchange, lks_world *world,
-                               const lks_exchange_layout *layout, double timeout, lks_error *err) {
+lks_status lks_exchange_open_alone(lks_exchange *exchange, size_t parameter_floats,
+                                   size_t gradient_floats, int slots, lks_error *err) {
   lks_status st = LKS_OK;
-  lks_exchange_layout alone = *layout;
-  alone.local_size = 1;
-  const size_t bytes = lks_exchange_bytes(&alone);
+  const lks_exchange_layout layout = {.parameter_floats = parameter_floats,
+                                      .gradient_floats = gradient_floats,
+                                      .slots = slots,
+                                      .local_size = 1};
+  const size_t bytes = lks_exchange_bytes(&layout);
   void *memory = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
   TRY_ALLOC(memory);
   memset(memory, 0, bytes);
-  lks_exchange_place(exchange, &alone, memory, 0, 1, timeout);
+  lks_exchange_place(exchange, &layout, memory, 0, 1, 0.0);
   exchange->private_memory = memory;
+cleanup:
+  return st;
+}
+
+/* Ranks without shared memory: each has all to itself. */
+static lks_status open_private(lks_exchange *exchange, lks_world *world,
+                               const lks_exchange_layout *layout, lks_error *err) {
+  lks_status st = LKS_OK;
+  TRY(lks_exchange_open_alone(exchange, layout->parameter_floats, layout->gradient_floats,
+                              layout->slots, err));
   exchange->barrier.world = world;
-  if (world->size > 1) {
-    exchange->everyone = world->comm;
-    if (layout->gradient_floats > INT_MAX) {
-      FAIL(LKS_COMM, "give the node a larger /dev/shm",
-           "%zu gradients are more than one MPI message holds", layout->gradient_floats);
-    }
+  exchange->everyone = world->comm;
+  if (layout->gradient_floats > INT_MAX) {
+    FAIL(LKS_COMM, "give the node a larger /dev/shm",
+         "%zu gradients are more than one MPI message holds", layout->gradient_floats);
   }
 cleanup:
   return st;
@@ -127,7 +137,7 @@ lks_status lks_exchange_open(lks_exchange *exchange, lks_world *world, size_t pa
   exchange->slice = exchange->everyone = MPI_COMM_NULL;
   exchange->shared.window = MPI_WIN_NULL;
   if (world->size == 1) {
-    TRY(open_private(exchange, world, &layout, timeout, err));
+    TRY(lks_exchange_open_alone(exchange, parameter_floats, gradient_floats, slots, err));
     goto cleanup;
   }
   lks_status opened = lks_shared_open(world, lks_exchange_bytes(&layout), &shared, err);
@@ -142,7 +152,7 @@ lks_status lks_exchange_open(lks_exchange *exchange, lks_world *world, size_t pa
     *note = "a node has too little shared memory: every rank keeps its own parameters, and "
             "gradients are summed by MPI_Allreduce (slower); a larger /dev/shm mends it";
     lks_shared_close(&shared);
-    opened = open_private(exchange, world, &layout, timeout, err);
+    opened = open_private(exchange, world, &layout, err);
     TRY(lks_agree(world, opened, err));
   }
 cleanup:
@@ -178,12 +188,12 @@ static void sum_peers(const lks_exchange *exchange, size_t first, size_t count, 
 
 static void update_range(lks_exchange *exchange, const lks_update *update, size_t first,
                          size_t count, const float *g) {
-  float *slots[LKS_MAX_SLOTS] = {0};
+  lks_values slice = {.w = exchange->values.w + first};
   const double began = exchange->profile ? lks_now() : 0.0;
   for (int s = 0; s < exchange->layout.slots; ++s) {
-    slots[s] = exchange->slots[s] + first;
+    slice.slots[s] = exchange->values.slots[s] + first;
   }
-  lks_update_cpu(update, count, g, exchange->parameters + first, slots);
+  lks_update_cpu(update, count, g, &slice, &slice);
   if (exchange->profile) {
     exchange->updated += lks_now() - began;
   }

@@ -16,7 +16,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "model/optimizer.h"
+#include "backend/cpu/update.h"
 #include "plan/control.h"
 #include "world/shared.h"
 #include "world/world.h"
@@ -31,12 +31,11 @@ typedef struct lks_exchange_layout {
 typedef struct lks_exchange {
   lks_exchange_layout layout;
   int local_rank;
-  size_t first, count;         /* this rank's slice of P; count 0: owns none */
-  float *parameters;           /* [P], shared by the node */
-  float *slots[LKS_MAX_SLOTS]; /* [P] each, shared by the node */
-  float *gradients;            /* this rank's own [gradient_floats] */
-  float *peers;                /* all ranks' gradients, [local_size, gradient_floats] */
-  float *node_control;         /* [LKS_CONTROL_FLOATS], shared: the sum over all nodes */
+  size_t first, count; /* this rank's slice of P; count 0: owns none */
+  lks_values values;   /* parameters and slots, [P] each, shared by the node */
+  float *gradients;    /* this rank's own [gradient_floats] */
+  float *peers;        /* all ranks' gradients, [local_size, gradient_floats] */
+  float *node_control; /* [LKS_CONTROL_FLOATS], shared: the sum over all nodes */
   lks_barrier barrier;
   double waited;  /* s for other ranks, in all runs so far; 0 with one rank */
   bool profile;   /* whether `updated` is measured; set after opening */
@@ -65,6 +64,9 @@ void lks_exchange_place(lks_exchange *exchange, const lks_exchange_layout *layou
 lks_status lks_exchange_open(lks_exchange *exchange, lks_world *world, size_t parameter_floats,
                              size_t gradient_floats, int slots, double timeout, const char **note,
                              lks_error *err) LKS_MUST_USE;
+/* The same for a rank that exchanges nothing: as for a world of one. Local. */
+lks_status lks_exchange_open_alone(lks_exchange *exchange, size_t parameter_floats,
+                                   size_t gradient_floats, int slots, lks_error *err) LKS_MUST_USE;
 void lks_exchange_close(lks_exchange *exchange); /* collective */
 
 /* Gives this rank another slice than its even part: slices of a node's ranks follow one another

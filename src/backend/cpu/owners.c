@@ -57,7 +57,7 @@ cleanup:
 }
 
 void lks_owners_close(lks_cpu *cpu) {
-  if (cpu->plan->owners) {
+  if (cpu->plan->gradients == LKS_BY_OWNERS) {
     lks_shared_close(&cpu->common);
   }
 }

@@ -9,7 +9,7 @@ lks_cpu_block lks_begin_step_cpu(const lks_cpu *cpu, const lks_step *step, float
 
 static void run_op(lks_cpu *cpu, const lks_op *op, lks_cpu_block *b) {
   float *work = b->work;
-  const float *parameters = cpu->exchange.parameters;
+  const float *parameters = cpu->exchange.values.w;
   switch (op->kind) {
   case LKS_OP_DENSE_FORWARD:
     lks_dense_forward_cpu(op, b->rows, work, parameters);

@@ -6,9 +6,16 @@
 
 #include "model/optimizer.h"
 
-/* One update of count elements in place; g the summed gradient, slots as the optimizer counts
- * them (unused ones NULL). Elementwise: any division into slices gives the same bits. */
-void lks_update_cpu(const lks_update *update, size_t count, const float *g, float *w,
-                    float *const slots[LKS_MAX_SLOTS]);
+/* What an update changes, or a slice of it: parameters, and slots as the optimizer counts them
+ * (unused ones NULL). */
+typedef struct lks_values {
+  float *w;
+  float *slots[LKS_MAX_SLOTS];
+} lks_values;
+
+/* One update of count elements; g the summed gradient. `into` is `from`, or overlaps with nothing
+ * of it. Elementwise: any division into slices gives the same bits. */
+void lks_update_cpu(const lks_update *update, size_t count, const float *g, const lks_values *from,
+                    const lks_values *into);
 
 #endif
