@@ -26,6 +26,7 @@ void lks_shared_close(lks_shared *shared); /* collective over the node */
  * yields and looks at the deadline. Ranks may be threads: nothing in it is MPI. */
 typedef struct lks_barrier_flag {
   _Alignas(64) atomic_uint_fast64_t round;
+  unsigned char words[56]; /* free: what its rank says with a round comes in the same cache line */
 } lks_barrier_flag;
 
 typedef struct lks_barrier {

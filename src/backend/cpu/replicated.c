@@ -22,14 +22,15 @@
 
 enum { PLACES = 4 };
 
+enum { STOP = 1, SAVE = 2, FAILED = 4, NOT_FINITE = 8 };
+
 typedef struct ballot {
-  double loss; /* of the whole batch */
-  bool stop, save, failed, not_finite;
+  uint32_t loss[2]; /* the bits of a double: of the whole batch */
+  uint32_t votes;
 } ballot;
 
-typedef struct ballots {
-  _Alignas(64) ballot of_round[PLACES];
-} ballots;
+_Static_assert(PLACES * sizeof(ballot) <= sizeof((lks_barrier_flag *)NULL)->words,
+               "a rank's ballots and its flag are one cache line");
 
 /* A step whose ballots were not read yet. */
 typedef struct pending {
@@ -38,8 +39,7 @@ typedef struct pending {
 } pending;
 
 struct lks_replica {
-  lks_shared board; /* flags, then ballots, a cache line a rank each */
-  ballots *all;     /* [size]; NULL: no memory is shared, MPI carries them */
+  lks_shared board; /* the barrier's flags, with the ballots; base NULL: MPI carries them */
   ballot *read;     /* [size] those of one step */
   lks_barrier barrier;
   pending last;
@@ -55,8 +55,8 @@ static lks_status open_board(lks_cpu *cpu, double timeout, lks_error *err) {
   lks_replica *replica = cpu->replica;
   lks_world *world = cpu->world;
   const size_t size = (size_t)world->size;
-  const lks_status opened = lks_shared_open(
-      world, size * (sizeof(lks_barrier_flag) + sizeof(ballots)), &replica->board, err);
+  const lks_status opened =
+      lks_shared_open(world, size * sizeof(lks_barrier_flag), &replica->board, err);
   if (lks_agree(world, opened, err) != LKS_OK) {
     if (world->rank == 0) {
       (void)fprintf(stderr, "lockstep: warning: a node has too little shared memory: ranks hear of "
@@ -65,10 +65,11 @@ static lks_status open_board(lks_cpu *cpu, double timeout, lks_error *err) {
     lks_shared_close(&replica->board);
     goto cleanup;
   }
-  lks_barrier_flag *flags = replica->board.base;
-  replica->all = (ballots *)(void *)(flags + size);
-  replica->barrier = (lks_barrier){
-      .flags = flags, .rank = world->rank, .size = world->size, .timeout = timeout, .world = world};
+  replica->barrier = (lks_barrier){.flags = replica->board.base,
+                                   .rank = world->rank,
+                                   .size = world->size,
+                                   .timeout = timeout,
+                                   .world = world};
 cleanup:
   return st;
 }
@@ -120,11 +121,24 @@ void lks_replica_forget(lks_cpu *cpu) {
 
 /* ---- ballots */
 
-static void cast(lks_replica *replica, const ballot *mine) {
-  if (replica->all != NULL) {
-    const uint64_t round = replica->barrier.round + 1;
-    replica->all[replica->barrier.rank].of_round[round % PLACES] = *mine;
-    lks_barrier_arrive(&replica->barrier);
+static ballot ballot_of(const lks_control *control) {
+  ballot mine = {.votes = (control->stop > 0 ? STOP : 0) | (control->save > 0 ? SAVE : 0) |
+                          (control->failed > 0 ? FAILED : 0) |
+                          (control->not_finite > 0 ? NOT_FINITE : 0)};
+  memcpy(mine.loss, &control->loss, sizeof mine.loss);
+  return mine;
+}
+
+static unsigned char *place_of(const lks_barrier_flag *flags, int rank, uint64_t round) {
+  return (unsigned char *)flags[rank].words + round % PLACES * sizeof(ballot);
+}
+
+static void cast(lks_replica *replica, const lks_control *control) {
+  lks_barrier *barrier = &replica->barrier;
+  if (replica->board.base != NULL) {
+    const ballot mine = ballot_of(control);
+    memcpy(place_of(barrier->flags, barrier->rank, barrier->round + 1), &mine, sizeof mine);
+    lks_barrier_arrive(barrier);
   }
 }
 
@@ -133,26 +147,28 @@ static void cast(lks_replica *replica, const ballot *mine) {
 static lks_status collect(lks_cpu *cpu, uint64_t newer, lks_error *err) {
   lks_status st = LKS_OK;
   lks_replica *replica = cpu->replica;
+  const lks_barrier *barrier = &replica->barrier;
   const double began = lks_now_coarse();
-  if (replica->all != NULL) {
-    const uint64_t round = replica->barrier.round - newer;
+  if (replica->board.base != NULL) {
+    const uint64_t round = barrier->round - newer;
     TRY(lks_barrier_await(&replica->barrier, round, err));
     for (int rank = 0; rank < cpu->world->size; ++rank) {
-      replica->read[rank] = replica->all[rank].of_round[round % PLACES];
+      memcpy(&replica->read[rank], place_of(barrier->flags, rank, round), sizeof(ballot));
     }
   } else {
-    const lks_control *own = &replica->last.control;
-    const ballot mine = {.loss = own->loss,
-                         .stop = own->stop > 0,
-                         .save = own->save > 0,
-                         .failed = own->failed > 0,
-                         .not_finite = own->not_finite > 0};
+    const ballot mine = ballot_of(&replica->last.control);
     TRY_MPI_WAIT(cpu->world, MPI_Allgather(&mine, sizeof mine, MPI_BYTE, replica->read, sizeof mine,
                                            MPI_BYTE, cpu->world->comm));
   }
   cpu->exchange.waited += lks_now_coarse() - began;
 cleanup:
   return st;
+}
+
+static double loss_of(const ballot *of) {
+  double loss;
+  memcpy(&loss, of->loss, sizeof loss);
+  return loss;
 }
 
 /* Counts the votes. Where no rank failed, all have the same loss. */
@@ -162,19 +178,21 @@ static lks_status count(lks_cpu *cpu, lks_control *control, lks_error *err) {
   int odd = -1;
   control->stop = control->save = control->failed = control->not_finite = 0;
   for (int rank = 0; rank < cpu->world->size; ++rank) {
-    control->stop += all[rank].stop;
-    control->save += all[rank].save;
-    control->failed += all[rank].failed;
-    control->not_finite += all[rank].not_finite;
+    const uint32_t votes = all[rank].votes;
+    control->stop += (votes & STOP) != 0;
+    control->save += (votes & SAVE) != 0;
+    control->failed += (votes & FAILED) != 0;
+    control->not_finite += (votes & NOT_FINITE) != 0;
     /* Bits, not values: a loss beyond all numbers is no odd one where all have it. */
-    const bool same = memcmp(&all[rank].loss, &all[0].loss, sizeof all->loss) == 0;
+    const bool same = memcmp(all[rank].loss, all[0].loss, sizeof all->loss) == 0;
     odd = odd < 0 && !same ? rank : odd;
   }
   if (odd >= 0 && lks_exchange_may_update(control) && !cpu->replica->ended) {
     st = lks_fail(err, LKS_COMM, "continue from the last checkpoint without that host",
                   "at step %lld the loss of rank %d, %.9g, is not that of rank 0, %.9g, on the "
                   "same rows: a processor or its memory gives wrong results on %s",
-                  (long long)control->step, odd, all[odd].loss, all[0].loss, cpu->world->host);
+                  (long long)control->step, odd, loss_of(&all[odd]), loss_of(&all[0]),
+                  cpu->world->host);
     st = lks_agree(cpu->world, st, err);
   }
   return st;
@@ -230,12 +248,7 @@ lks_status lks_replica_step(void *state, const lks_step *step, lks_control *cont
   lks_control_decode(cpu->exchange.gradients + cpu->plan->parameter_floats, &now.control);
   now.control.step = step->step;
   now.control.not_finite_here = !finite;
-  const ballot mine = {.loss = now.control.loss,
-                       .stop = step->votes.stop,
-                       .save = step->votes.save,
-                       .failed = step->votes.failed,
-                       .not_finite = !finite};
-  cast(replica, &mine);
+  cast(replica, &now.control);
   const double computed = cpu->profile ? lks_now() : 0.0;
   TRY(settle(cpu, 1, control, err));
   if (!replica->ended && lks_exchange_may_update(&now.control)) {
