@@ -134,7 +134,7 @@ cleanup:
   return st;
 }
 
-/* Replicas that part are found at once: the last rank has other rows than the others. */
+/* Replicas that part are found by their losses: the last rank has other rows than the others. */
 static lks_status check_odd(lks_testbench *b, double *error, lks_error *err) {
   lks_status st = LKS_OK;
   const bool odd = b->world->rank == b->world->size - 1;

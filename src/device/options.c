@@ -53,7 +53,8 @@ const lks_option lks_device_option_rows[] = {
      .words = automatic,
      .unit = "threads",
      .help =
-         "BLAS threads a rank on the CPU; auto: OMP_NUM_THREADS, else the node's cores divided"},
+         "BLAS threads a rank on the CPU; auto: OMP_NUM_THREADS, else the node's cores divided; 1 "
+         "where gradients are replicated"},
     {.key = "gradients",
      .type = LKS_OPT_WORD,
      .offset = offsetof(lks_device_options, gradients),

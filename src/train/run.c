@@ -56,21 +56,22 @@ cleanup:
 }
 
 /* Ranks without memory in common can only sum what each made of its rows. */
-static lks_status choose_gradients(const lks_run *run, lks_gradients *gradients, lks_error *err) {
+static bool shares(const lks_run *run) {
+  return run->device.ordinal < 0 && lks_world_shares(run->world);
+}
+
+static lks_status check_gradients(const lks_run *run, lks_error *err) {
   lks_status st = LKS_OK;
-  const bool shares = run->device.ordinal < 0 && lks_world_shares(run->world);
-  *gradients = (lks_gradients)run->settings->device.gradients;
-  if (!shares && run->world->size > 1 && *gradients > LKS_BY_ROWS) {
+  if (!shares(run) && run->world->size > 1 && run->settings->device.gradients > LKS_BY_ROWS) {
     FAIL(LKS_CONFIG, "set device.gradients=auto",
          "device.gradients: owners and replicated are for the CPUs of one node%s",
          run->device.ordinal < 0 ? ", not of several" : "; this run is on GPUs");
   }
-  *gradients = shares ? *gradients : LKS_BY_ROWS;
 cleanup:
   return st;
 }
 
-static lks_status choose_device(lks_run *run, lks_error *err) {
+static lks_status choose_device(lks_run *run, const lks_run_needs *needs, lks_error *err) {
   lks_status st = LKS_OK;
   lks_world_phase(run->world, "device");
   TRY(lks_device_choose(run->world, &run->settings->device, &run->device, err));
@@ -78,6 +79,8 @@ static lks_status choose_device(lks_run *run, lks_error *err) {
     (void)fprintf(stderr, "lockstep: note: %s\n", run->device.note);
   }
   st = check_precision(run, err);
+  const bool trains = needs->train && needs->inputs == 0; /* evaluating knows how many */
+  st = st == LKS_OK && trains ? check_gradients(run, err) : st;
   TRY(lks_agree(run->world, st, err));
 cleanup:
   return st;
@@ -87,7 +90,7 @@ lks_status lks_run_open(lks_run *run, lks_world *world, lks_settings *settings,
                         const lks_run_needs *needs, lks_error *err) {
   lks_status st = LKS_OK;
   *run = (lks_run){.world = world, .settings = settings};
-  TRY(choose_device(run, err));
+  TRY(choose_device(run, needs, err));
   lks_world_phase(world, "data");
   TRY(open_data(run, needs, err));
   st = check_inputs(run, needs, err);
@@ -96,11 +99,9 @@ lks_status lks_run_open(lks_run *run, lks_world *world, lks_settings *settings,
   const int64_t targets = needs->without_targets ? 0 : run->data->outputs;
   st = lks_model_make(&settings->model, run->data->inputs, targets, &run->model, err);
   TRY(lks_agree(world, st, err));
-  lks_gradients gradients = LKS_BY_ROWS;
-  st = choose_gradients(run, &gradients, err);
-  TRY(lks_agree(world, st, err));
-  st = lks_plan_make(run->model, settings->train.batch_size, world->size, gradients, &run->plan,
-                     err);
+  const lks_gradients asked = (lks_gradients)settings->device.gradients;
+  st = lks_plan_make(run->model, settings->train.batch_size, world->size,
+                     shares(run) ? asked : LKS_BY_ROWS, &run->plan, err);
   TRY(lks_agree(world, st, err));
 cleanup:
   return st;
@@ -117,7 +118,9 @@ lks_status lks_run_open_backend(lks_run *run, lks_error *err) {
   lks_status st = LKS_OK;
   const lks_settings *settings = run->settings;
   lks_world_phase(run->world, "device");
-  TRY(lks_world_place_threads(run->world, (int)settings->device.threads, err));
+  /* Replicas must be the same bits, and ranks may have unlike numbers of cores. */
+  const int64_t asked = run->plan->gradients == LKS_REPLICATED ? 1 : settings->device.threads;
+  TRY(lks_world_place_threads(run->world, (int)asked, err));
   const lks_backend_request request = {.world = run->world,
                                        .rank = run->world->rank,
                                        .size = run->world->size,

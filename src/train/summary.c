@@ -73,18 +73,19 @@ static void print_plan(const lks_trainer *trainer) {
   const int64_t batch = settings->train.batch_size;
   char a[32], b[32], c[32];
   const bool all = plan->gradients == LKS_REPLICATED;
+  const double p = (double)plan->parameter_floats * sizeof(float);
   (void)printf(
       "Batch        %lld rows: %s%lld a rank, in blocks of %lld; %lld steps an epoch, %lld "
       "epochs\n",
-      (long long)batch, all ? "small, so all " : "", (long long)plan->share_rows,
+      (long long)batch, all ? "all on each rank, " : "", (long long)plan->share_rows,
       (long long)plan->block_rows, (long long)((rows + batch - 1) / batch),
       (long long)settings->train.epochs);
   (void)printf("Optimizer    %s, learning rate %s\n", trainer->run.model->optimizer.kind->name,
                lks_format_real(a, trainer->run.model->optimizer.learning_rate));
   if (trainer->request->dry_run && trainer->run.backend.ops->memory == NULL) {
-    const double p = (double)plan->parameter_floats * sizeof(float);
-    (void)printf("Memory       a node: parameters %s, optimizer %s; a rank: gradients %s, ",
-                 lks_format_bytes(a, p), lks_format_bytes(b, p * plan->slots),
+    (void)printf("Memory       a %s: parameters %s, optimizer %s; a rank: gradients %s, ",
+                 all ? "rank" : "node", lks_format_bytes(a, all ? 2.0 * p : p),
+                 lks_format_bytes(b, (all ? 2.0 * p : p) * plan->slots),
                  lks_format_bytes(c, (double)plan->gradient_floats * sizeof(float)));
     (void)printf("activations %s\n",
                  lks_format_bytes(a, (double)plan->work_floats * sizeof(float)));

@@ -200,8 +200,12 @@ class ReplicatedTest(MemoryTest):
         self.write_rows(250)
         path = self.write_config(regression_config())
         dry = ["train", path, "--dry-run"]
-        self.assertIn("16 rows: small, so all 16 a rank", self.succeed(*dry, ranks=2).out)
+        self.assertIn("16 rows: all on each rank, 16 a rank", self.succeed(*dry, ranks=2).out)
         self.assertIn("16 rows: 8 a rank", self.succeed(*dry, "device.gradients=rows", ranks=2).out)
+        # Twice the parameters on each rank, by one thread; nothing of that without training.
+        twice = self.succeed(*dry, "device.threads=3", ranks=2).out
+        self.assertRegex(twice, r"a rank: parameters 2\.0 KiB, optimizer 4\.0 KiB; a rank: grad")
+        self.assertRegex(twice, r"rank 1 .* 1 thread,")
         self.assertIn("16 rows: 16 a rank", self.succeed(*dry).out)
         large = [*dry, "train.batch_size=25000"]
         self.assertIn("25000 rows: 12500 a rank", self.succeed(*large, ranks=2).out)

@@ -57,8 +57,7 @@ static lks_status open_cpu(const lks_backend_request *request, void **state, lks
     cpu->world = request->world;
     cpu->seed = request->seed;
     cpu->profile = request->profile;
-    /* Replicas must be the same bits, and ranks may have unlike numbers of cores. */
-    cpu->threads = plan->gradients == LKS_REPLICATED ? 1 : request->world->threads;
+    cpu->threads = request->world->threads;
     cpu->set_blas_threads = lks_find_set_threads();
     cpu->work = aligned_alloc(4096, bytes);
     if (cpu->work != NULL) {

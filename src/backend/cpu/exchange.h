@@ -32,7 +32,7 @@ typedef struct lks_exchange {
   lks_exchange_layout layout;
   int local_rank;
   size_t first, count; /* this rank's slice of P; count 0: owns none */
-  lks_values values;   /* parameters and slots, [P] each, shared by the node */
+  lks_values values;   /* parameters and slots, [P] each; shared by the node, unless alone */
   float *gradients;    /* this rank's own [gradient_floats] */
   float *peers;        /* all ranks' gradients, [local_size, gradient_floats] */
   float *node_control; /* [LKS_CONTROL_FLOATS], shared: the sum over all nodes */

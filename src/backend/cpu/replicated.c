@@ -12,6 +12,9 @@
  * another. Update k - 1 was made before its ballots were known, into memory of its own; where they
  * forbid it, the values from before it are taken back, and nothing is updated any more.
  *
+ * A wrong result in an update shows in the loss of the next step, or later, or never where no
+ * output depends on it: run.compare_every looks at all parameters.
+ *
  * Invariant: a rank casts ballot k only after it has read those of k - 2, so all have cast k - 2
  * then, and so have read those of k - 4: of four places a rank, the one for k is free. */
 #include <stdio.h>

@@ -12,7 +12,7 @@ LKS_HOT static void sgd(size_t count, float rate, const float *g, const lks_valu
                         const lks_values *into) {
   const float *w = from->w;
   float *new_w = into->w;
-#pragma GCC ivdep
+  LKS_INDEPENDENT
   for (size_t i = 0; i < count; ++i) {
     new_w[i] = w[i] - rate * g[i];
   }
@@ -24,7 +24,7 @@ LKS_HOT static void momentum(size_t count, const lks_update *update, const float
   const float *w = from->w, *m = from->slots[0];
   float *new_w = into->w, *new_m = into->slots[0];
   if (update->nesterov) {
-#pragma GCC ivdep
+    LKS_INDEPENDENT
     for (size_t i = 0; i < count; ++i) {
       const float step = rate * g[i];
       const float velocity = mu * m[i] - step;
@@ -32,7 +32,7 @@ LKS_HOT static void momentum(size_t count, const lks_update *update, const float
       new_w[i] = w[i] + (mu * velocity - step);
     }
   } else {
-#pragma GCC ivdep
+    LKS_INDEPENDENT
     for (size_t i = 0; i < count; ++i) {
       const float velocity = mu * m[i] - rate * g[i];
       new_m[i] = velocity;
@@ -47,7 +47,7 @@ LKS_HOT static void adam(size_t count, const lks_update *update, const float *g,
   const float a = update->one_minus_beta_1, b = update->one_minus_beta_2;
   const float *w = from->w, *m = from->slots[0], *v = from->slots[1];
   float *new_w = into->w, *new_m = into->slots[0], *new_v = into->slots[1];
-#pragma GCC ivdep
+  LKS_INDEPENDENT
   for (size_t i = 0; i < count; ++i) {
     const float mean = m[i] + (g[i] - m[i]) * a;
     const float square = v[i] + (g[i] * g[i] - v[i]) * b;
