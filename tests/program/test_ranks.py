@@ -33,7 +33,7 @@ class RanksTest(harness.ProgramTest):
         path = self.write_config(config)
         line = ["train", path, "--overwrite", "train.batch_size=32", f"train.epochs={EPOCHS}"]
         histories = {}
-        for ranks in (0, 1, 2, 3, 4):
+        for ranks in (0, 1, 2, 3, 4) if way == WAYS[0] else (0, 1, 2, 4):
             self.succeed(*line, f"run.folder=run-{ranks}", ranks=ranks)
             self.assertEqual(harness.read_log(self.path(f"run-{ranks}"))[-1]["step"], 8 * EPOCHS)
             histories[ranks] = harness.read_history(self.path(f"run-{ranks}"))
