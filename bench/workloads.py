@@ -38,3 +38,20 @@ SHAPES = {
 }
 
 ALL = {**WORKLOADS, **SHAPES}
+
+
+def config_of(work):
+    """As `lockstep train` takes it; its folder is `run`."""
+    kind = f"classes: {work.widths[-1]}" if work.classes else f"outputs: {work.widths[-1]}"
+    hidden = [f"{{dense: {{units: {units}, activation: relu}}}}" for units in work.widths[1:-1]]
+    layers = ", ".join([*hidden, f"{{dense: {{units: {work.widths[-1]}}}}}"])
+    loss = "sparse_categorical_crossentropy" if work.classes else "mean_squared_error"
+    return (
+        f"data: {{train: {{synthetic: {{rows: {work.rows}, inputs: {work.widths[0]}, {kind}}}}}}}\n"
+        f"model: [{layers}]\n"
+        f"loss: {loss}\n"
+        f"optimizer: adam\n"
+        f"train: {{batch_size: {work.batch}, epochs: {work.epochs}}}\n"
+        f"run: {{folder: run, progress: none}}\n"
+        f"device: cpu\n"
+    )

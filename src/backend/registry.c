@@ -10,10 +10,12 @@ extern const lks_backend_ops lks_backend_cpu, lks_backend_cpu_replicated;
 
 typedef struct backend_row {
   const char *name;
-  const lks_backend_ops *ops; /* NULL: in the module of that name */
+  const lks_backend_ops *ops;        /* NULL: in the module of that name */
+  const lks_backend_ops *replicated; /* of a replicated plan; NULL: there are no such plans */
 } backend_row;
 
-static const backend_row backends[] = {{"cpu", &lks_backend_cpu}, {"cuda", NULL}};
+static const backend_row backends[] = {{"cpu", &lks_backend_cpu, &lks_backend_cpu_replicated},
+                                       {"cuda", NULL, NULL}};
 
 /* True where a module is loaded and a device answers it. */
 static bool answers(const char *name) {
@@ -61,7 +63,7 @@ static lks_status find(const char *name, const lks_plan *plan, const lks_backend
   *ops = NULL;
   for (size_t i = 0; i < sizeof backends / sizeof *backends; ++i) {
     if (strcmp(backends[i].name, name) == 0) {
-      *ops = backends[i].ops;
+      *ops = plan->gradients == LKS_REPLICATED ? backends[i].replicated : backends[i].ops;
       if (*ops == NULL) {
         TRY(from_module(name, ops, err));
       }
@@ -69,9 +71,6 @@ static lks_status find(const char *name, const lks_plan *plan, const lks_backend
   }
   if (*ops == NULL) {
     FAIL(LKS_DEVICE, "use device: cpu", "there is no backend '%s'", name);
-  }
-  if (*ops == &lks_backend_cpu && plan->gradients == LKS_REPLICATED) {
-    *ops = &lks_backend_cpu_replicated; /* the same but for the step, and its lag */
   }
   if (!complete(*ops)) {
     FAIL(LKS_INTERNAL, "rebuild it together with this program",

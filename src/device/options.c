@@ -62,7 +62,8 @@ const lks_option lks_device_option_rows[] = {
      .words = gradients,
      .help =
          "how several ranks of one node make gradients on the CPU: each of its rows, and all are "
-         "summed; each its slice, from all rows; or each the whole; auto: the fastest"},
+         "summed; each its slice, from all rows; or each the whole; auto: by the model and the "
+         "batch"},
     {0}};
 
 lks_status lks_device_expand(lks_node *node, const char *dotted, lks_arena *arena, lks_error *err) {

@@ -75,7 +75,12 @@ typedef struct lks_common_rows {
 
 /* Who makes gradients of weights. By owners and replicated are for backends and worlds in which all
  * ranks share memory, and so is to choose between the three: LKS_BY_BEST. */
-typedef enum lks_gradients { LKS_BY_BEST, LKS_BY_ROWS, LKS_BY_OWNERS, LKS_REPLICATED } lks_gradients;
+typedef enum lks_gradients {
+  LKS_BY_BEST, /* asked for, never chosen */
+  LKS_BY_ROWS,
+  LKS_BY_OWNERS,
+  LKS_REPLICATED
+} lks_gradients;
 
 typedef struct lks_plan {
   const lks_model *model;  /* borrowed; outlives the plan */

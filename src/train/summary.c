@@ -74,12 +74,14 @@ static void print_plan(const lks_trainer *trainer) {
   char a[32], b[32], c[32];
   const bool all = plan->gradients == LKS_REPLICATED;
   const double p = (double)plan->parameter_floats * sizeof(float);
-  (void)printf(
-      "Batch        %lld rows: %s%lld a rank, in blocks of %lld; %lld steps an epoch, %lld "
-      "epochs\n",
-      (long long)batch, all ? "all on each rank, " : "", (long long)plan->share_rows,
-      (long long)plan->block_rows, (long long)((rows + batch - 1) / batch),
-      (long long)settings->train.epochs);
+  char share[32] = "all on each rank";
+  if (!all) {
+    (void)snprintf(share, sizeof share, "%lld a rank", (long long)plan->share_rows);
+  }
+  (void)printf("Batch        %lld rows: %s, in blocks of %lld; %lld steps an epoch, %lld "
+               "epochs\n",
+               (long long)batch, share, (long long)plan->block_rows,
+               (long long)((rows + batch - 1) / batch), (long long)settings->train.epochs);
   (void)printf("Optimizer    %s, learning rate %s\n", trainer->run.model->optimizer.kind->name,
                lks_format_real(a, trainer->run.model->optimizer.learning_rate));
   if (trainer->request->dry_run && trainer->run.backend.ops->memory == NULL) {

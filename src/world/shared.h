@@ -42,7 +42,8 @@ typedef struct lks_barrier {
 lks_status lks_barrier_wait(lks_barrier *barrier, lks_error *err) LKS_MUST_USE;
 
 /* Its halves, for ranks that may be a round apart: arrive begins this rank's next round and never
- * waits; await returns when all have begun `round`, which this rank has begun too. Errors as above. */
+ * waits; await returns when all have begun `round`, which this rank has begun too. Errors as
+ * above. */
 void lks_barrier_arrive(lks_barrier *barrier);
 lks_status lks_barrier_await(lks_barrier *barrier, uint64_t round, lks_error *err) LKS_MUST_USE;
 

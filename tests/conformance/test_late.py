@@ -3,7 +3,6 @@
 checkpoints, stops and errors as on the CPU, whose kernels it uses (late_module.c)."""
 
 import os
-import signal
 import sys
 import unittest
 
@@ -280,13 +279,7 @@ class StopTest(LateTest):
         self.write_rows(4000)
         config = regression_config(model=SameTest.MODEL, train={"batch_size": 16}, device="gpu")
         path = self.write_config(config)
-        running = self.start("train", path, "train.epochs=1000000", ranks=3)
-        running.until(lambda: len(harness.read_log(self.path("run"))) > 2, "two epochs")
-        running.signal_rank(1, signal.SIGTERM)
-        self.assertEqual(running.wait(), 75, running.text())
-        end = harness.read_log(self.path("run"))[-1]
-        self.assertEqual(end["reason"], "stopped")
-        epochs = f"train.epochs={end['step'] // 250 + 2}"
+        epochs = f"train.epochs={self.stop_in_the_middle(path, ranks=3) // 250 + 2}"
         self.succeed("train", path, epochs, ranks=3)
         self.succeed("train", path, epochs, *ON["cpu"], "run.folder=whole", ranks=3)
         ends = [harness.read_log(self.path(run))[-1] for run in ("run", "whole")]

@@ -385,6 +385,16 @@ class ProgramTest(unittest.TestCase):
         self.addCleanup(running.close)
         return running
 
+    def stop_in_the_middle(self, config, ranks):
+        """Trains without end, and asks one rank to stop after two epochs; the step they saved."""
+        running = self.start("train", config, "train.epochs=1000000", ranks=ranks)
+        running.until(lambda: len(read_log(self.path("run"))) > 2, "two epochs")
+        running.signal_rank(1, signal.SIGTERM)
+        self.assertEqual(running.wait(), 75, running.text())
+        end = read_log(self.path("run"))[-1]
+        self.assertEqual(end["reason"], "stopped")
+        return end["step"]
+
     def fail_with(self, code, words, *arguments, ranks=0, **options):
         """Runs what must fail: code on every rank, one error line, last, with all the words."""
         options.setdefault("timeout", ERROR_SECONDS)

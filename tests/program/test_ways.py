@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Networks, data and keys drawn at random, trained on several ranks by every way of making
-gradients: the losses of one rank; where steps are replicated, its bits. A few of them, or fifty with
-LOCKSTEP_TEST_LONG=1."""
+gradients: the losses of one rank; where steps are replicated, its bits. A few of them, or fifty
+with LOCKSTEP_TEST_LONG=1."""
 
 import os
 import random

@@ -97,8 +97,8 @@ static void same_when_streamed(ranks *at, const table_spec *spec, const lks_tabl
   lks_data_close(&data); /* while the threads are reading */
 }
 
-/* Every rank may leave as soon as it has its batch, while a slower one still waits for the same: that
- * one has its batch too, however the two meet. */
+/* Every rank may leave as soon as it has its batch, while a slower one still waits for the same:
+ * that one has its batch too, however the two meet. */
 static void left_at_the_same_batch(ranks *at) {
   const table_spec spec = {"left.h5", ROWS, 7, 0, -1};
   lks_error err;

@@ -2,7 +2,7 @@
  * it. Parameters, slots and gradients are each rank's own and the same bits on all; what goes
  * around is a ballot: what a rank votes for, and its loss, so that replicas that part are found.
  *
- * Nobody waits for a ballot as it is cast, or ranks would be as slow as the slowest in each step:
+ * Nobody waits for a ballot on its way from one core to another:
  *
  *   step k   1. Forward and backward of all rows; the ballot of step k is cast.
  *            2. The ballots of step k - 1 are read: they mostly lie there already.
@@ -174,7 +174,8 @@ static double loss_of(const ballot *of) {
   return loss;
 }
 
-/* Counts the votes. Where no rank failed, all have the same loss. */
+/* Counts the votes. Where no rank failed, all have the same loss; else the sums of the step are
+ * each rank's own, and nobody reads them. */
 static lks_status count(lks_cpu *cpu, lks_control *control, lks_error *err) {
   lks_status st = LKS_OK;
   const ballot *all = cpu->replica->read;
@@ -233,7 +234,7 @@ static lks_status settle(lks_cpu *cpu, uint64_t newer, lks_control *control, lks
       swap_values(cpu);
     }
   }
-  replica->last = (pending){0};
+  replica->last.control.step = 0;
 cleanup:
   return st;
 }

@@ -1,0 +1,58 @@
+/* How a plan makes gradients: which of the three ways it chooses, and what follows. */
+#include "model_fixture.h"
+
+#include "plan/plan.h"
+
+static lks_error err;
+
+/* Networks of `inputs`-128-10, with padding to 64 floats a tensor. */
+static const char net[] = "model: [dense: {units: 128, activation: relu}, dense: {units: 10}]\n"
+                          "loss: sparse_categorical_crossentropy";
+
+/* By owners where the rows of a batch are fewer floats than the parameters, by 16,384 for a
+ * barrier: 784-128-10 moves 784 / 2 + 128 + 128 / 2 + 10 floats a row on two ranks, and has 101,824
+ * parameters. Where shares are walked in blocks, activations are not all there. */
+static const int64_t most_owned = (101824 - 16384) / 594;
+
+/* Replicated where a step's work is at most 400,000 and 150 a parameter: 20-128-10 has 4,032
+ * parameters, 6 operations a row each, and 20 + 1 floats of a row, 128 + 10 of its outputs and 128
+ * twice for gradients, 8 operations each. */
+static const int64_t most_whole = (400000 + 150 * 4032) / (6 * 4032 + 8 * (21 + 138 + 256));
+
+static void test_choice(void **state) {
+  (void)state;
+  const struct {
+    int64_t inputs, batch;
+    int ranks;
+    lks_gradients asked, chosen;
+  } cases[] = {{784, most_owned, 2, LKS_BY_BEST, LKS_BY_OWNERS},
+               {784, most_owned + 1, 2, LKS_BY_BEST, LKS_BY_ROWS},
+               {784, 1, 2, LKS_BY_BEST, LKS_BY_OWNERS}, /* small too, but owners share it */
+               {784, 200, 8, LKS_BY_BEST, LKS_BY_OWNERS},
+               {20, most_whole, 2, LKS_BY_BEST, LKS_REPLICATED},
+               {20, most_whole, 8, LKS_BY_BEST, LKS_REPLICATED},
+               {20, most_whole + 1, 2, LKS_BY_BEST, LKS_BY_ROWS},
+               {20, most_whole, 1, LKS_BY_BEST, LKS_BY_ROWS},
+               {784, most_owned, 1, LKS_BY_BEST, LKS_BY_ROWS},
+               {784, most_owned, 2, LKS_BY_ROWS, LKS_BY_ROWS},
+               {20, 1, 2, LKS_BY_ROWS, LKS_BY_ROWS},
+               {784, 2000, 2, LKS_BY_OWNERS, LKS_BY_OWNERS},
+               {784, 2000, 2, LKS_REPLICATED, LKS_REPLICATED}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+    recipe r;
+    lks_plan *plan = NULL;
+    recipe_make(&r, cases[i].inputs, 0, net);
+    assert_ok(lks_plan_make(r.model, cases[i].batch, cases[i].ranks, cases[i].asked, &plan, &err));
+    assert_int_equal(plan->gradients, cases[i].chosen);
+    const int64_t ranks = plan->gradients == LKS_REPLICATED ? 1 : cases[i].ranks;
+    assert_int_equal(plan->share_rows, (cases[i].batch + ranks - 1) / ranks);
+    assert_true(plan->gradients != LKS_BY_OWNERS || plan->block_rows == plan->share_rows);
+    lks_plan_free(&plan);
+    recipe_free(&r);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_choice)};
+  return cmocka_run_group_tests_name("plan_gradients", tests, NULL, NULL);
+}
