@@ -113,7 +113,8 @@ static lks_status open_backends(void *user, lks_error *err) {
   if (lks_world_open(MPI_COMM_SELF, &world, err) != LKS_OK) {
     return LKS_INTERNAL;
   }
-  const lks_backend_request request = {.world = world, .size = 1};
+  const lks_plan plan = {.gradients = LKS_BY_ROWS};
+  const lks_backend_request request = {.world = world, .plan = &plan, .size = 1};
   const lks_status unknown = lks_backend_open("abacus", &request, &backend, err);
   const bool told = strstr(err->what, "there is no backend 'abacus'") != NULL;
   const lks_status absent = lks_backend_open("cuda", &request, &backend, err);
