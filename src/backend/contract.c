@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STEPS = 6 }; /* more than any lag that makes sense has behind a bad one */
+enum { LONG = 100000 }; /* steps in which every vote is heard */
+enum { STEPS = 6 };     /* more than any lag that makes sense has behind a bad one */
 
 static void broken(double *error, bool condition) {
   *error += condition ? 1.0 : 0.0;
@@ -17,19 +18,25 @@ static void plan_steps(const lks_testbench *b, lks_step *steps) {
   }
 }
 
-/* ---- votes: each in the block of its own step, with the number of ranks that cast it */
+/* ---- votes: each in the block of its own step, with the number of ranks that cast it; but a
+ * leader hears others when it can */
+
+static bool is_led(const lks_testbench *b) {
+  return b->plan->gradients == LKS_BY_LEADER;
+}
 
 static lks_status check_votes(lks_testbench *b, double *error, lks_error *err) {
   lks_status st = LKS_OK;
   lks_step steps[STEPS];
   lks_control controls[STEPS];
   plan_steps(b, steps);
-  steps[1].votes.stop = true;
-  steps[2].votes.save = b->world->rank == b->world->size - 1;
+  const bool last = b->world->rank == b->world->size - 1; /* who leads, if anybody does */
+  steps[1].votes.stop = last || !is_led(b);
+  steps[2].votes.save = last;
   TRY(lks_testbench_steps(b, steps, STEPS, controls, err));
   for (int i = 0; i < STEPS; ++i) {
     broken(error, controls[i].step != i + 1 || controls[i].rows != b->testcase->rows);
-    broken(error, controls[i].stop != (i == 1 ? b->world->size : 0));
+    broken(error, controls[i].stop != (i != 1 ? 0 : is_led(b) ? 1 : b->world->size));
     broken(error, controls[i].save != (i == 2 ? 1 : 0));
     broken(error, controls[i].failed != 0 || controls[i].not_finite != 0);
   }
@@ -90,11 +97,6 @@ cleanup:
   return st;
 }
 
-/* All ranks take all rows. */
-static bool replicated(const lks_testbench *b) {
-  return b->plan->gradients == LKS_REPLICATED;
-}
-
 static lks_status check_failed(lks_testbench *b, double *error, lks_error *err) {
   lks_status st = LKS_OK;
   const bool failing = b->world->rank == b->world->size - 1;
@@ -105,7 +107,7 @@ static lks_status check_failed(lks_testbench *b, double *error, lks_error *err) 
   TRY(compare_states(b, &bad, &control, error, err));
   lks_plan_share(b->plan, b->testcase->rows, b->world->size - 1, b->world->size, &first, &count);
   broken(error, control.failed != 1 || control.not_finite != 0);
-  broken(error, !replicated(b) && control.rows != b->testcase->rows - count);
+  broken(error, control.rows != b->testcase->rows - count);
 cleanup:
   return st;
 }
@@ -114,7 +116,7 @@ cleanup:
 static lks_status check_not_finite(lks_testbench *b, double *error, lks_error *err) {
   lks_status st = LKS_OK;
   const int64_t row = b->testcase->rows - 1;
-  const bool here = b->world->rank == b->world->size - 1 || replicated(b);
+  const bool here = b->feed.count > 0 && b->feed.first + b->feed.count == b->testcase->rows;
   float *x = malloc((size_t)(b->testcase->rows * b->testcase->inputs) * sizeof *x);
   lks_feed feed = b->feed;
   lks_step bad = {.feed = &feed, .global_rows = b->testcase->rows, .step = 2};
@@ -127,32 +129,53 @@ static lks_status check_not_finite(lks_testbench *b, double *error, lks_error *e
   x[row * b->testcase->inputs] = NAN;
   feed.features = x + (b->feed.features - b->x);
   TRY(compare_states(b, &bad, &control, error, err));
-  broken(error, control.not_finite != (replicated(b) ? b->world->size : 1) || control.failed != 0);
+  broken(error, control.not_finite != 1 || control.failed != 0);
   broken(error, control.not_finite_here != here);
 cleanup:
   free(x);
   return st;
 }
 
-/* Replicas that part are found by their losses: the last rank has other rows than the others. */
-static lks_status check_odd(lks_testbench *b, double *error, lks_error *err) {
+/* Step k, in which rank 0 fails or not; then the block that came back. */
+static lks_status step_alone(lks_testbench *b, int64_t k, bool fails, lks_control *control,
+                             lks_error *err) {
+  lks_step step = {.feed = &b->feed, .global_rows = b->testcase->rows, .step = k};
+  step.votes.failed = fails && b->world->rank == 0;
+  return b->backend.ops->step(b->backend.state, &step, control, err);
+}
+
+static lks_status drain_all(lks_testbench *b, lks_error *err) {
   lks_status st = LKS_OK;
-  const bool odd = b->world->rank == b->world->size - 1;
-  lks_step steps[STEPS];
-  lks_control controls[STEPS];
-  lks_error found;
-  lks_feed feed = b->feed;
-  if (!replicated(b) || b->world->size == 1) {
-    goto cleanup;
+  lks_control control = {.step = b->backend.ops->lag};
+  while (control.step > 0) {
+    TRY(b->backend.ops->drain(b->backend.state, &control, err));
   }
-  plan_steps(b, steps);
-  feed.count -= odd ? 1 : 0;
-  steps[1].feed = &feed;
-  lks_error_clear(&found);
-  broken(error, lks_testbench_steps(b, steps, STEPS, controls, &found) != LKS_COMM ||
-                    strstr(found.what, "at step 2 the loss of rank") == NULL);
-  TRY(lks_testbench_reset(b, err));
 cleanup:
+  return st;
+}
+
+/* The first rank fails, from step 2 on: that is heard of before long, once, and nothing is updated
+ * any more. */
+static lks_status check_heard(lks_testbench *b, double *error, lks_error *err) {
+  lks_status st = LKS_OK;
+  lks_control control = {0}, ignored;
+  float *after = NULL, *before = NULL;
+  for (int64_t k = 1; control.failed == 0 && k < LONG; ++k) {
+    TRY(step_alone(b, k, k >= 2, &control, err));
+  }
+  TRY(drain_all(b, err));
+  broken(error, control.failed != 1 || control.step < 2 || (control.step > 2 && !is_led(b)));
+  TRY(take_state(b, &after, err));
+  TRY(lks_testbench_reset(b, err));
+  for (int64_t k = 1; k < control.step; ++k) {
+    TRY(step_alone(b, k, false, &ignored, err));
+  }
+  TRY(drain_all(b, err));
+  TRY(take_state(b, &before, err));
+  *error = lks_test_larger(difference(b, after, before), *error);
+cleanup:
+  free(after);
+  free(before);
   return st;
 }
 
@@ -227,7 +250,7 @@ const lks_contract_check lks_contract_checks[] = {
     {"votes reach their own step", check_votes},
     {"nothing is updated once a rank failed", check_failed},
     {"nothing is updated once a value is not finite", check_not_finite},
+    {"another rank's vote is heard", check_heard},
     {"state comes back as it was", check_state},
     {"hashes of parameters", check_fingerprint},
-    {"replicas that part", check_odd},
     {NULL, NULL}};

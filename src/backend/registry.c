@@ -6,15 +6,15 @@
 #include "device/module.h"
 #include "world/world.h"
 
-extern const lks_backend_ops lks_backend_cpu, lks_backend_cpu_replicated;
+extern const lks_backend_ops lks_backend_cpu, lks_backend_cpu_led;
 
 typedef struct backend_row {
   const char *name;
-  const lks_backend_ops *ops;        /* NULL: in the module of that name */
-  const lks_backend_ops *replicated; /* of a replicated plan; NULL: there are no such plans */
+  const lks_backend_ops *ops; /* NULL: in the module of that name */
+  const lks_backend_ops *led; /* of a plan by the leader; NULL: there are no such plans */
 } backend_row;
 
-static const backend_row backends[] = {{"cpu", &lks_backend_cpu, &lks_backend_cpu_replicated},
+static const backend_row backends[] = {{"cpu", &lks_backend_cpu, &lks_backend_cpu_led},
                                        {"cuda", NULL, NULL}};
 
 /* True where a module is loaded and a device answers it. */
@@ -63,7 +63,7 @@ static lks_status find(const char *name, const lks_plan *plan, const lks_backend
   *ops = NULL;
   for (size_t i = 0; i < sizeof backends / sizeof *backends; ++i) {
     if (strcmp(backends[i].name, name) == 0) {
-      *ops = plan->gradients == LKS_REPLICATED ? backends[i].replicated : backends[i].ops;
+      *ops = plan->gradients == LKS_BY_LEADER ? backends[i].led : backends[i].ops;
       if (*ops == NULL) {
         TRY(from_module(name, ops, err));
       }

@@ -237,7 +237,7 @@ cleanup:
 }
 
 /* Gradients by owners: with masks, and with a tensor of its own for each layer's gradient; rows on
- * one rank alone; and slices that are less than a row of weights. Replicated: masks again. */
+ * one rank alone; and slices that are less than a row of weights. By the leader: masks again. */
 static lks_status try_gradients(const suite *s, lks_error *err) {
   static const struct {
     lks_gradients gradients;
@@ -247,7 +247,7 @@ static lks_status try_gradients(const suite *s, lks_error *err) {
   } shapes[] = {{LKS_BY_OWNERS, "owners", "7-24-29-3 with dropout", 24, false},
                 {LKS_BY_OWNERS, "owners", "all rows on the last rank", 24, true},
                 {LKS_BY_OWNERS, "owners", "7-1-6-3", 1, false},
-                {LKS_REPLICATED, "replicated", "7-24-29-3 with dropout", 24, false}};
+                {LKS_BY_LEADER, "leader", "7-24-29-3 with dropout", 24, false}};
   lks_status st = LKS_OK;
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes; ++i) {
     lks_testcase c;
@@ -297,7 +297,7 @@ cleanup:
 static lks_status try_contract(const suite *s, lks_gradients gradients, lks_error *err) {
   static const char *const names[] = {[LKS_BY_ROWS] = "contract",
                                       [LKS_BY_OWNERS] = "contract by owners",
-                                      [LKS_REPLICATED] = "contract replicated"};
+                                      [LKS_BY_LEADER] = "contract by the leader"};
   lks_status st = LKS_OK;
   for (const lks_contract_check *check = lks_contract_checks; check->name != NULL; ++check) {
     lks_testcase c;
@@ -376,7 +376,7 @@ lks_status lks_selftest_run(lks_world *world, const char *backend, lks_selftest_
   TRY(try_shapes(&s, err));
   TRY(try_gradients(&s, err));
   TRY(try_feeds(&s, err));
-  for (int way = LKS_BY_ROWS; way <= LKS_REPLICATED; ++way) {
+  for (int way = LKS_BY_ROWS; way <= LKS_BY_LEADER; ++way) {
     TRY(try_contract(&s, (lks_gradients)way, err));
   }
 cleanup:

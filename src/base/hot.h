@@ -10,14 +10,4 @@
 #define LKS_HOT
 #endif
 
-/* Before a loop: what an iteration writes is read by none but itself, though the compiler cannot
- * see that pointers don't overlap otherwise. */
-#if defined(__clang__)
-#define LKS_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
-#elif defined(__GNUC__)
-#define LKS_INDEPENDENT _Pragma("GCC ivdep")
-#else
-#define LKS_INDEPENDENT
-#endif
-
 #endif

@@ -79,9 +79,8 @@ static void print_verdict(const lks_bench_row *rows, int count) {
   (void)printf("  %s: %d ranks lose to %d (%s against %s a step): ", all->name, all->ranks,
                rows[faster].ranks, say_seconds(all->step).text,
                say_seconds(rows[faster].step).text);
-  if (all->replicated) {
-    (void)printf("use %d, or larger batches; so small a step each rank does whole, at the pace of "
-                 "the slowest\n",
+  if (all->led) {
+    (void)printf("use %d, or larger batches; so small a step one rank does for all\n",
                  rows[faster].ranks);
   } else if (batch > all->batch) {
     (void)printf("use %d, or batches of %lld rows and more\n", rows[faster].ranks,
@@ -106,10 +105,10 @@ static json_t *limits_json(const lks_bench_limits *limits) {
 static json_t *row_json(const lks_bench_row *row, const lks_bench_limits *limits) {
   return json_pack("{s:s, s:i, s:I, s:I, s:b, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "workload",
                    row->name, "ranks", row->ranks, "batch", (json_int_t)row->batch, "parameters",
-                   (json_int_t)row->parameters, "replicated", row->replicated, "steps",
-                   (json_int_t)row->steps, "step_s", row->step, "best_step_s", row->best, "input_s",
-                   row->input, "compute_s", row->compute, "exchange_s", row->exchange, "update_s",
-                   row->update, "of_peak", of_peak(row, limits));
+                   (json_int_t)row->parameters, "led", row->led, "steps", (json_int_t)row->steps,
+                   "step_s", row->step, "best_step_s", row->best, "input_s", row->input,
+                   "compute_s", row->compute, "exchange_s", row->exchange, "update_s", row->update,
+                   "of_peak", of_peak(row, limits));
 }
 
 static lks_status print_json(const lks_world *world, const lks_bench_limits *limits,

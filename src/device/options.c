@@ -9,7 +9,7 @@ static const char *const kinds[] = {"auto", "cpu", "gpu", NULL};
 static const char *const automatic[] = {"auto", NULL};
 static const char *const precisions[] = {"fp32", "tf32", "bf16", NULL}; /* as lks_precision */
 /* As lks_gradients. */
-static const char *const gradients[] = {"auto", "rows", "owners", "replicated", NULL};
+static const char *const gradients[] = {"auto", "rows", "owners", "leader", NULL};
 
 const lks_option lks_device_option_rows[] = {
     {.key = "kind",
@@ -53,8 +53,7 @@ const lks_option lks_device_option_rows[] = {
      .words = automatic,
      .unit = "threads",
      .help =
-         "BLAS threads a rank on the CPU; auto: OMP_NUM_THREADS, else the node's cores divided; 1 "
-         "where gradients are replicated"},
+         "BLAS threads a rank on the CPU; auto: OMP_NUM_THREADS, else the node's cores divided"},
     {.key = "gradients",
      .type = LKS_OPT_WORD,
      .offset = offsetof(lks_device_options, gradients),
@@ -62,7 +61,7 @@ const lks_option lks_device_option_rows[] = {
      .words = gradients,
      .help =
          "how several ranks of one node make gradients on the CPU: each of its rows, and all are "
-         "summed; each its slice, from all rows; or each the whole; auto: by the model and the "
+         "summed; each its slice, from all rows; or one does all; auto: by the model and the "
          "batch"},
     {0}};
 

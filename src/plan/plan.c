@@ -13,10 +13,15 @@
 
 void lks_plan_share(const lks_plan *plan, int64_t rows, int rank, int ranks, int64_t *first,
                     int64_t *count) {
-  const bool all = plan->gradients == LKS_REPLICATED;
-  const int64_t begin = all ? 0 : rows * rank / ranks;
+  const bool led = plan->gradients == LKS_BY_LEADER;
+  const int64_t begin = led ? 0 : rows * rank / ranks;
+  const int64_t all = rank == lks_plan_leader(plan, ranks) ? rows : 0;
   *first = begin;
-  *count = all ? rows : rows * (rank + 1) / ranks - begin;
+  *count = led ? all : rows * (rank + 1) / ranks - begin;
+}
+
+int lks_plan_leader(const lks_plan *plan, int ranks) {
+  return plan->gradients == LKS_BY_LEADER ? ranks - 1 : 0;
 }
 
 static int64_t choose_block(const lks_plan *plan) {
@@ -50,25 +55,25 @@ static bool owners_pay(const lks_plan *plan, int ranks) {
   return plan->batch_size * floats + BARRIER_FLOATS <= model->arena_floats;
 }
 
-/* Work of a step, in floating-point operations or what takes as long, up to which ranks do it all
- * rather than share it. What sharing costs is as much as this: two barriers, and for each parameter
- * the reading of another core's gradient, and of what that core then made of it
+/* Work of a step, in floating-point operations or what takes as long, up to which one rank does it
+ * all rather than share it. What sharing costs is as much as this: two barriers, and for each
+ * parameter the reading of another core's gradient, and of what that core then made of it
  * (docs/performance.md has both sides of the choice). */
 #define SHARING_WORK 400e3
 #define SHARING_WORK_A_PARAMETER 150.0
 /* What takes as long as a float of a row that is read or written. */
 #define ROW_FLOAT_WORK 8.0
 
-static bool replicas_pay(const lks_plan *plan, int ranks) {
+static bool leader_pays(const lks_plan *plan, int ranks) {
   const double p = (double)plan->model->arena_floats;
   const double row = 6.0 * p + ROW_FLOAT_WORK * (double)plan->row_floats;
   return ranks > 1 && (double)plan->batch_size * row <= SHARING_WORK + SHARING_WORK_A_PARAMETER * p;
 }
 
 static lks_gradients choose_gradients(const lks_plan *plan, int ranks) {
-  return owners_pay(plan, ranks)     ? LKS_BY_OWNERS
-         : replicas_pay(plan, ranks) ? LKS_REPLICATED
-                                     : LKS_BY_ROWS;
+  return owners_pay(plan, ranks)    ? LKS_BY_OWNERS
+         : leader_pays(plan, ranks) ? LKS_BY_LEADER
+                                    : LKS_BY_ROWS;
 }
 
 /* Where tensors are laid out, one behind the other. */
@@ -225,7 +230,10 @@ static void choose_shares(lks_plan *plan, int ranks, lks_gradients gradients) {
   plan->share_rows = (batch + ranks - 1) / ranks;
   plan->block_rows = choose_block(plan);
   plan->gradients = gradients == LKS_BY_BEST ? choose_gradients(plan, ranks) : gradients;
-  if (plan->gradients == LKS_REPLICATED) {
+  if (plan->gradients == LKS_BY_LEADER && ranks == 1) {
+    plan->gradients = LKS_BY_ROWS; /* the same, with nobody to tell of it */
+  }
+  if (plan->gradients == LKS_BY_LEADER) {
     plan->share_rows = batch;
     plan->block_rows = choose_block(plan);
   }

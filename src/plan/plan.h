@@ -15,8 +15,8 @@
  * gradient of its rows, and all are summed. By owners, where ranks share memory and a batch's
  * activations are fewer than the parameters: the tensors of `train` hold the rows of all ranks, and
  * each rank makes its slice of the gradient from all of them, so that no gradient is ever read by
- * another rank. Replicated, where a step is less work than telling the others of it: each rank
- * takes all rows of a batch and makes the whole gradient. */
+ * another rank. By the leader, where a step is less work than to share it: one rank takes all rows
+ * of a batch, makes the whole gradient and updates all parameters. */
 #ifndef LKS_PLAN_PLAN_H
 #define LKS_PLAN_PLAN_H
 
@@ -73,13 +73,13 @@ typedef struct lks_common_rows {
   size_t floats;
 } lks_common_rows;
 
-/* Who makes gradients of weights. By owners and replicated are for backends and worlds in which all
- * ranks share memory, and so is to choose between the three: LKS_BY_BEST. */
+/* Who makes gradients of weights. By owners and by the leader are for backends and worlds in which
+ * all ranks share memory, and so is to choose between the three: LKS_BY_BEST. */
 typedef enum lks_gradients {
   LKS_BY_BEST, /* asked for, never chosen */
   LKS_BY_ROWS,
   LKS_BY_OWNERS,
-  LKS_REPLICATED
+  LKS_BY_LEADER
 } lks_gradients;
 
 typedef struct lks_plan {
@@ -112,7 +112,7 @@ typedef struct lks_plan {
  * no bit of it. */
 #define LKS_EVALUATION_ROWS 256
 
-/* Compiles a model. Not collective. */
+/* Compiles a model; by the leader is by rows on one rank. Not collective. */
 lks_status lks_plan_make(const lks_model *model, int64_t batch_size, int ranks,
                          lks_gradients gradients, lks_plan **plan, lks_error *err) LKS_MUST_USE;
 void lks_plan_free(lks_plan **plan);
@@ -122,9 +122,14 @@ void lks_plan_free(lks_plan **plan);
  * operations a parameter and row. */
 void lks_plan_slice(const lks_plan *plan, int rank, int ranks, size_t *first, size_t *count);
 
-/* Rows [*first, *first + *count) of a batch of `rows` live rows that `rank` of `ranks` takes: all
- * of them in a replicated plan; else even shares, in rank order, at most ceil(rows / ranks). */
+/* Rows [*first, *first + *count) of a batch of `rows` live rows that `rank` of `ranks` takes: in
+ * a plan by the leader, the leader all of them; else even shares, in rank order, at most
+ * ceil(rows / ranks). */
 void lks_plan_share(const lks_plan *plan, int64_t rows, int rank, int ranks, int64_t *first,
                     int64_t *count);
+
+/* The rank that does what only one does in a step: by the leader the last, for the first one writes
+ * files meanwhile; else the first. */
+int lks_plan_leader(const lks_plan *plan, int ranks);
 
 #endif

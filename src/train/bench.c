@@ -145,6 +145,9 @@ static lks_status run_group(bench *b, int64_t steps, group *g, lks_error *err) {
                            .compute = (after.compute - before.compute) / (double)steps,
                            .exchange = (after.exchange - before.exchange) / (double)steps,
                            .update = (after.update - before.update) / (double)steps};
+  /* Of its parts, those of the rank that has them all. */
+  TRY(lks_world_broadcast(b->world, g, sizeof *g, lks_plan_leader(b->run.plan, b->world->size),
+                          err));
 cleanup:
   return st;
 }
@@ -177,7 +180,7 @@ static lks_status measure_steps(bench *b, double seconds, lks_bench_row *row, lk
       .ranks = b->world->size,
       .batch = b->run.plan->batch_size,
       .parameters = b->run.model->value_count,
-      .replicated = b->run.plan->gradients == LKS_REPLICATED,
+      .led = b->run.plan->gradients == LKS_BY_LEADER,
       .steps = steps * count,
       .step = median,
       .best = sorted[0],

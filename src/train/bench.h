@@ -22,7 +22,7 @@ typedef struct lks_bench_row {
   const char *name;
   int ranks;
   int64_t batch, parameters;
-  bool replicated;                         /* each rank does the whole step */
+  bool led;                                /* one rank does the whole step */
   int64_t steps;                           /* measured */
   double step;                             /* s, median */
   double best;                             /* s, least */

@@ -64,7 +64,7 @@ static lks_status check_gradients(const lks_run *run, lks_error *err) {
   lks_status st = LKS_OK;
   if (!shares(run) && run->world->size > 1 && run->settings->device.gradients > LKS_BY_ROWS) {
     FAIL(LKS_CONFIG, "set device.gradients=auto",
-         "device.gradients: owners and replicated are for the CPUs of one node%s",
+         "device.gradients: owners and leader are for the CPUs of one node%s",
          run->device.ordinal < 0 ? ", not of several" : "; this run is on GPUs");
   }
 cleanup:
@@ -118,9 +118,7 @@ lks_status lks_run_open_backend(lks_run *run, lks_error *err) {
   lks_status st = LKS_OK;
   const lks_settings *settings = run->settings;
   lks_world_phase(run->world, "device");
-  /* Replicas must be the same bits, and ranks may have unlike numbers of cores. */
-  const int64_t asked = run->plan->gradients == LKS_REPLICATED ? 1 : settings->device.threads;
-  TRY(lks_world_place_threads(run->world, (int)asked, err));
+  TRY(lks_world_place_threads(run->world, (int)settings->device.threads, err));
   const lks_backend_request request = {.world = run->world,
                                        .rank = run->world->rank,
                                        .size = run->world->size,

@@ -72,10 +72,12 @@ static void print_plan(const lks_trainer *trainer) {
   const int64_t rows = lks_table_rows(trainer->run.data->train);
   const int64_t batch = settings->train.batch_size;
   char a[32], b[32], c[32];
-  const bool all = plan->gradients == LKS_REPLICATED;
   const double p = (double)plan->parameter_floats * sizeof(float);
-  char share[32] = "all on each rank";
-  if (!all) {
+  const int ranks = trainer->world->size;
+  char share[48];
+  if (plan->gradients == LKS_BY_LEADER) {
+    (void)snprintf(share, sizeof share, "all on rank %d", lks_plan_leader(plan, ranks));
+  } else {
     (void)snprintf(share, sizeof share, "%lld a rank", (long long)plan->share_rows);
   }
   (void)printf("Batch        %lld rows: %s, in blocks of %lld; %lld steps an epoch, %lld "
@@ -85,9 +87,8 @@ static void print_plan(const lks_trainer *trainer) {
   (void)printf("Optimizer    %s, learning rate %s\n", trainer->run.model->optimizer.kind->name,
                lks_format_real(a, trainer->run.model->optimizer.learning_rate));
   if (trainer->request->dry_run && trainer->run.backend.ops->memory == NULL) {
-    (void)printf("Memory       a %s: parameters %s, optimizer %s; a rank: gradients %s, ",
-                 all ? "rank" : "node", lks_format_bytes(a, all ? 2.0 * p : p),
-                 lks_format_bytes(b, (all ? 2.0 * p : p) * plan->slots),
+    (void)printf("Memory       a node: parameters %s, optimizer %s; a rank: gradients %s, ",
+                 lks_format_bytes(a, p), lks_format_bytes(b, p * plan->slots),
                  lks_format_bytes(c, (double)plan->gradient_floats * sizeof(float)));
     (void)printf("activations %s\n",
                  lks_format_bytes(a, (double)plan->work_floats * sizeof(float)));

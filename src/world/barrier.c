@@ -1,69 +1,105 @@
 /* A barrier on flags: each rank counts its rounds in a cache line of its own and waits until no
- * peer is behind. Spinning alone starves peers when ranks outnumber cores, so it soon yields. */
+ * peer is behind. Spinning alone starves peers when ranks outnumber cores, so it yields then. */
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "world/shared.h"
 
-enum { SPINS = 1000 };
+/* Looks before the core is offered to others: some tens of microseconds, more than most waits; but
+ * hardly any where others surely want the core (docs/performance.md, "Waiting"). */
+enum { LOOKS = 1000, LOOKS_IN_A_CROWD = 30 };
 
-static lks_status fail_missing(const lks_barrier *barrier, uint64_t round, lks_error *err) {
-  char missing[256] = "";
-  for (int rank = 0; rank < barrier->size; ++rank) {
-    const size_t used = strlen(missing);
-    if (atomic_load(&barrier->flags[rank].round) < round && used + 16 < sizeof missing) {
-      (void)snprintf(missing + used, sizeof missing - used, "%s%d", used > 0 ? ", " : "", rank);
+lks_barrier lks_barrier_make(lks_barrier_flag *flags, int rank, int size, double timeout) {
+  const bool crowded = size > sysconf(_SC_NPROCESSORS_ONLN);
+  return (lks_barrier){.flags = flags,
+                       .rank = rank,
+                       .size = size,
+                       .looks = crowded ? LOOKS_IN_A_CROWD : LOOKS,
+                       .timeout = timeout};
+}
+
+/* A look that found nothing: lets the other thread of the core, where there is one, and its
+ * memory alone for a moment. */
+static inline void relax(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+/* Where a watchdog runs, it is the one deadline. */
+static double timeout_of(const lks_barrier *barrier) {
+  return barrier->world != NULL && barrier->world->watchdog != NULL ? 0.0 : barrier->timeout;
+}
+
+/* False: the timeout passed. */
+static bool wait_until(const lks_barrier *barrier, const atomic_uint_fast64_t *counter,
+                       uint64_t least) {
+  const double timeout = timeout_of(barrier);
+  double started = 0.0;
+  for (int looks = 1; atomic_load_explicit(counter, memory_order_acquire) < least; ++looks) {
+    relax();
+    if (looks <= barrier->looks) {
+      continue;
+    }
+    (void)sched_yield();
+    if (timeout > 0.0 && looks % 64 == 0) {
+      const double now = lks_now();
+      started = started > 0.0 ? started : now;
+      if (now - started > timeout) {
+        return false;
+      }
     }
   }
+  return true;
+}
+
+static lks_status fail(const lks_barrier *barrier, const char *missing, lks_error *err) {
   return lks_fail(err, LKS_COMM,
                   "run again to continue from the last checkpoint, or raise run.timeout",
                   "waited %.0f s for local rank %s of this node", barrier->timeout, missing);
 }
 
-static lks_status wait_for_all(const lks_barrier *barrier, uint64_t round, double timeout,
-                               lks_error *err) {
-  double started = 0.0;
-  int spins = 0;
+static lks_status fail_missing(const lks_barrier *barrier, lks_error *err) {
+  char missing[256] = "";
   for (int rank = 0; rank < barrier->size; ++rank) {
-    while (atomic_load_explicit(&barrier->flags[rank].round, memory_order_acquire) < round) {
-      if (++spins <= SPINS) {
-        continue;
-      }
-      (void)sched_yield();
-      if (timeout > 0.0 && spins % 64 == 0) {
-        const double now = lks_now();
-        started = started > 0.0 ? started : now;
-        if (now - started > timeout) {
-          return fail_missing(barrier, round, err);
-        }
-      }
+    const size_t used = strlen(missing);
+    if (atomic_load(&barrier->flags[rank].round) < barrier->round && used + 16 < sizeof missing) {
+      (void)snprintf(missing + used, sizeof missing - used, "%s%d", used > 0 ? ", " : "", rank);
     }
   }
-  return LKS_OK;
+  return fail(barrier, missing, err);
 }
 
-void lks_barrier_arrive(lks_barrier *barrier) {
+lks_status lks_barrier_wait(lks_barrier *barrier, lks_error *err) {
+  lks_status st = LKS_OK;
   barrier->round += 1;
   atomic_store_explicit(&barrier->flags[barrier->rank].round, barrier->round, memory_order_release);
   if (barrier->world != NULL) {
     lks_count_up(&barrier->world->standing.rounds);
   }
-}
-
-lks_status lks_barrier_await(lks_barrier *barrier, uint64_t round, lks_error *err) {
-  lks_world *world = barrier->world;
-  if (world == NULL) {
-    return wait_for_all(barrier, round, barrier->timeout, err);
+  lks_world_waits(barrier->world);
+  for (int rank = 0; rank < barrier->size && st == LKS_OK; ++rank) {
+    if (!wait_until(barrier, &barrier->flags[rank].round, barrier->round)) {
+      st = fail_missing(barrier, err);
+    }
   }
-  lks_world_waits(world);
-  const lks_status st =
-      wait_for_all(barrier, round, world->watchdog != NULL ? 0.0 : barrier->timeout, err);
-  lks_world_wait_end(world);
+  lks_world_wait_end(barrier->world);
   return st;
 }
 
-lks_status lks_barrier_wait(lks_barrier *barrier, lks_error *err) {
-  lks_barrier_arrive(barrier);
-  return lks_barrier_await(barrier, barrier->round, err);
+lks_status lks_barrier_await(const lks_barrier *barrier, const atomic_uint_fast64_t *counter,
+                             uint64_t least, int whose, lks_error *err) {
+  lks_status st = LKS_OK;
+  char rank[16];
+  lks_world_waits(barrier->world);
+  if (!wait_until(barrier, counter, least)) {
+    (void)snprintf(rank, sizeof rank, "%d", whose);
+    st = fail(barrier, rank, err);
+  }
+  lks_world_wait_end(barrier->world);
+  return st;
 }

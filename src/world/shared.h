@@ -26,25 +26,27 @@ void lks_shared_close(lks_shared *shared); /* collective over the node */
  * yields and looks at the deadline. Ranks may be threads: nothing in it is MPI. */
 typedef struct lks_barrier_flag {
   _Alignas(64) atomic_uint_fast64_t round;
-  unsigned char words[56]; /* free: what its rank says with a round comes in the same cache line */
 } lks_barrier_flag;
 
 typedef struct lks_barrier {
   lks_barrier_flag *flags; /* [size], in shared memory, zero at first */
   int rank, size;
   uint64_t round;   /* rounds this rank has entered */
+  int looks;        /* before the core is offered to others */
   double timeout;   /* seconds; 0: none. Where a watchdog runs, it is the one deadline */
   lks_world *world; /* whose watchdog that is; NULL: none */
 } lks_barrier;
+
+/* flags: [size], zeroed, shared by the `size` ranks of a node. */
+lks_barrier lks_barrier_make(lks_barrier_flag *flags, int rank, int size, double timeout);
 
 /* Waits for all. Without a watchdog: LKS_COMM naming the local ranks not there when the timeout
  * passes. */
 lks_status lks_barrier_wait(lks_barrier *barrier, lks_error *err) LKS_MUST_USE;
 
-/* Its halves, for ranks that may be a round apart: arrive begins this rank's next round and never
- * waits; await returns when all have begun `round`, which this rank has begun too. Errors as
- * above. */
-void lks_barrier_arrive(lks_barrier *barrier);
-lks_status lks_barrier_await(lks_barrier *barrier, uint64_t round, lks_error *err) LKS_MUST_USE;
+/* Waits, as the barrier does, until *counter, in shared memory, is `least`: local rank `whose`
+ * counts it up. Errors as above. */
+lks_status lks_barrier_await(const lks_barrier *barrier, const atomic_uint_fast64_t *counter,
+                             uint64_t least, int whose, lks_error *err) LKS_MUST_USE;
 
 #endif

@@ -164,7 +164,7 @@ class FailureTest(LateTest):
     def test_gradients_that_need_shared_memory(self):
         self.write_rows()
         config = self.write_config(regression_config(device="gpu"))
-        for way in ("owners", "replicated"):
+        for way in ("owners", "leader"):
             words = ["device.gradients", "CPUs of one node", "on GPUs", "device.gradients=auto"]
             self.fail_with(2, words, "train", config, f"device.gradients={way}", ranks=2)
 

@@ -99,6 +99,16 @@ class CountsTest(harness.ProgramTest):
         self.assertGreater(few, 0, f"{what}: nothing was counted")
         self.assertLess(many - few, SLACK, f"{what}: {few} in {FEW} steps, {many} in {MANY}")
 
+    def check_ways(self, what, library, ranks):
+        """What the library counts, by each way in which ranks of a node can make gradients."""
+        for way in ("rows", "owners", "leader") if ranks > 1 else ("auto",):
+            more = f"device.gradients={way}"
+            few = self.counted(library, self.line(FEW, more), ranks)
+            many = self.counted(library, self.line(MANY, more), ranks)
+            for rank in range(max(ranks, 1)):
+                who = f"{what} of rank {rank} of {ranks}, by {way}"
+                self.check(few[rank][0], many[rank][0], who)
+
     def built(self, name, compiler):
         """A library to preload, of a source beside this file."""
         self.skip_sanitizers()
@@ -121,10 +131,7 @@ class CountsTest(harness.ProgramTest):
     def test_a_step_allocates_nothing(self):
         library = self.built("count_allocations", os.environ.get("CC", "cc"))
         for ranks in (0, 2, 3):
-            few = self.counted(library, self.line(FEW), ranks)
-            many = self.counted(library, self.line(MANY), ranks)
-            for rank in range(max(ranks, 1)):
-                self.check(few[rank][0], many[rank][0], f"allocations of rank {rank} of {ranks}")
+            self.check_ways("allocations", library, ranks)
 
     # -- messages
 
@@ -149,11 +156,7 @@ class CountsTest(harness.ProgramTest):
 
     @unittest.skipIf(shutil.which("nm") is None, "no nm")
     def test_a_step_on_one_node_sends_nothing(self):
-        library = self.messages()
-        few = self.counted(library, self.line(FEW), 3)
-        many = self.counted(library, self.line(MANY), 3)
-        for rank in range(3):
-            self.check(few[rank][0], many[rank][0], f"MPI calls of rank {rank}")
+        self.check_ways("MPI calls", self.messages(), 3)
 
     @unittest.skipIf(shutil.which("nm") is None, "no nm")
     def test_a_step_on_several_nodes_sends_the_least(self):

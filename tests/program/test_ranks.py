@@ -5,7 +5,9 @@ the bit, evaluation and prediction to the bit on any number."""
 import os
 import re
 import shutil
+import signal
 import subprocess
+import time
 import unittest
 
 import h5py
@@ -18,7 +20,7 @@ EPOCHS = 40  # of 8 steps: 250 rows in batches of 32, the last of 26
 
 
 # How ranks make gradients: only where they share memory can one choose.
-WAYS = ("rows", "owners", "replicated") if harness.DEVICE == "cpu" else ("auto",)
+WAYS = ("rows", "owners", "leader") if harness.DEVICE == "cpu" else ("auto",)
 
 
 class RanksTest(harness.ProgramTest):
@@ -47,8 +49,8 @@ class RanksTest(harness.ProgramTest):
                     np.testing.assert_allclose(
                         history[key], histories[0][key], atol=1.5 / 250, err_msg=f"{key}, {ranks}"
                     )
-        # A launcher with one rank is no different from none; nor are ranks that all do the same.
-        for ranks in histories if way == "replicated" else (1,):
+        # A launcher with one rank is no different from none; nor is one that does all for others.
+        for ranks in histories if way == "leader" else (1,):
             for key in histories[0]:
                 if key.endswith("loss"):
                     np.testing.assert_array_equal(histories[ranks][key], histories[0][key])
@@ -187,32 +189,69 @@ class OwnersTest(MemoryTest):
 
 
 @unittest.skipIf(harness.DEVICE != "cpu", "GPUs share no memory")
-class ReplicatedTest(MemoryTest):
-    """Steps that every rank does whole, a step apart at most."""
+class LeaderTest(MemoryTest):
+    """Steps that one rank does for all."""
 
     def write_rows(self, rows):
         x, y = regression_rows(rows)
         self.write_h5("data.h5", x=x, y=y)
 
-    def test_who_replicates(self):
+    def test_who_leads(self):
         """Small steps, on several ranks."""
         self.write_rows(250)
         path = self.write_config(regression_config())
         dry = ["train", path, "--dry-run"]
-        self.assertIn("16 rows: all on each rank", self.succeed(*dry, ranks=2).out)
+        self.assertIn("16 rows: all on rank 1", self.succeed(*dry, ranks=2).out)
+        self.assertIn("16 rows: all on rank 2", self.succeed(*dry, ranks=3).out)
         self.assertIn("16 rows: 8 a rank", self.succeed(*dry, "device.gradients=rows", ranks=2).out)
-        # Twice the parameters on each rank, by one thread; nothing of that without training.
-        twice = self.succeed(*dry, "device.threads=3", ranks=2).out
-        self.assertRegex(twice, r"a rank: parameters 2\.0 KiB, optimizer 4\.0 KiB; a rank: grad")
-        self.assertRegex(twice, r"rank 1 .* 1 thread,")
-        self.assertIn("16 rows: 16 a rank", self.succeed(*dry).out)
+        alone = self.succeed(*dry, "device.gradients=leader").out
+        self.assertIn("16 rows: 16 a rank", alone)
         large = [*dry, "train.batch_size=25000"]
         self.assertIn("25000 rows: 12500 a rank", self.succeed(*large, ranks=2).out)
 
     def test_without_shared_memory(self):
         self.write_rows(250)
-        words = ("room for [0-9.]+ KiB of data", "hear of each other by MPI_Allgather")
+        words = ("room for [0-9.]+ KiB of data", "MPI_Allreduce", "wait for each other in every step")
         self.train_on_small_memory(self.write_config(regression_config()), words)
+
+    def test_many_epochs(self):
+        """Followers validate, and rank 0 saves, what the leader goes on from: short epochs, each with
+        all of that, give the bits of one rank."""
+        self.write_rows(64)
+        data = {"validation": {"fraction": 0.5}}
+        saving = {"every_steps": 1}
+        path = self.write_config(regression_config(data=data, checkpoint=saving))
+        logs = {}
+        for ranks in (0, 2, 4):
+            line = ["train", path, "--overwrite", "train.epochs=50", "run.compare_every=1"]
+            self.succeed(*line, ranks=ranks)
+            logs[ranks] = [
+                (event["loss"], event["val_loss"])
+                for event in harness.read_log(self.path("run"))
+                if event["event"] == "epoch"
+            ]
+            self.assertEqual(logs[ranks], logs[0], f"{ranks} ranks")
+
+    def test_a_follower_that_stands_still(self):
+        """The leader goes on for as many steps as it can keep on record, and loses none."""
+        self.write_rows(40000)
+        train = {"batch_size": 1, "epochs": 12}
+        run = {"folder": "run", "compare_every": 0}  # which would wait for all
+        path = self.write_config(regression_config(train=train, run=run))
+        losses = {}
+        for ranks in (2, 0):
+            running = self.start("train", path, "--overwrite", ranks=ranks)
+            if ranks > 0:
+                running.until(lambda: len(harness.read_log(self.path("run"))) > 1, "an epoch")
+                for _ in range(3):
+                    running.signal_rank(0, signal.SIGSTOP)
+                    time.sleep(0.3)
+                    running.signal_rank(0, signal.SIGCONT)
+                    time.sleep(0.1)
+            self.assertEqual(running.wait(), 0, running.text())
+            log = harness.read_log(self.path("run"))
+            losses[ranks] = [event["loss"] for event in log if event["event"] == "epoch"]
+        self.assertEqual(losses[2], losses[0])
 
     def test_stopped_and_resumed_another_way(self):
         """All ranks save the same step, whichever of them was asked; going on is exact, and on one

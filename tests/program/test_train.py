@@ -34,7 +34,7 @@ class SummaryTest(TrainTest):
         self.assertRegex(out, r"(?m)^Ranks\s+2\b.*\bcpu\b")
         self.assertRegex(out, r"data\.h5: 80 rows\b.*validation 20 rows\b")
         self.assertRegex(out, r"74 parameters")  # 6 x 8 + 8 + 8 x 2 + 2
-        self.assertRegex(out, r"(?m)^Batch\s+16 rows: all on each rank\b")
+        self.assertRegex(out, r"(?m)^Batch\s+16 rows: all on rank 1\b")
         # Ranks beyond the first say nothing.
         self.assertEqual(result.outs[1], "")
         self.assertEqual(result.err, "")

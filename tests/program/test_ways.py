@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Networks, data and keys drawn at random, trained on several ranks by every way of making
-gradients: the losses of one rank; where steps are replicated, its bits. A few of them, or fifty
+gradients: the losses of one rank; where one of them does all, its bits. A few of them, or fifty
 with LOCKSTEP_TEST_LONG=1."""
 
 import os
@@ -74,11 +74,11 @@ class WaysTest(harness.ProgramTest):
             self.write_config(config)
             losses, weights = self.train(0, "auto")
             ranks = rng.choice([2, 3, 4])
-            for way in ("auto", "rows", "owners", "replicated"):
+            for way in ("auto", "rows", "owners", "leader"):
                 with self.subTest(seed=SEED + case, ranks=ranks, gradients=way, config=config):
                     got, their_weights = self.train(ranks, way)
                     np.testing.assert_allclose(got, losses, rtol=2e-5, atol=1e-7)
-                    if way == "replicated":
+                    if way == "leader":
                         self.assertEqual((got, their_weights), (losses, weights))
 
 

@@ -254,7 +254,7 @@ static void check_optimizer(const lks_optimizer *optimizer) {
   const lks_values values = {t.parameters, {t.slots[0], t.slots[1]}};
   for (int k = 0; k < STEPS; ++k) {
     run_update(&t);
-    lks_update_cpu(&orders[k].update, PARAMETERS, t.gradients, &values, &values);
+    lks_update_cpu(&orders[k].update, PARAMETERS, t.gradients, &values);
     assert_parameters(&t);
     const lks_published *slot = &t.ring[k % RING];
     assert_true(slot->sequence == 10 + k);

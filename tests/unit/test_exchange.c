@@ -310,6 +310,17 @@ static void test_timeout_names_all(void **state) {
   assert_fails(lks_barrier_wait(&barrier, &err), LKS_COMM, "local rank 0, 1, 3 of this node");
 }
 
+/* Waiting for another's counter ends when it is there, else with the name of whose it is. */
+static void test_await(void **state) {
+  (void)state;
+  lks_error err;
+  lks_barrier_flag flags[4] = {0};
+  atomic_uint_fast64_t counter = 7;
+  const lks_barrier barrier = {.flags = flags, .rank = 2, .size = 4, .timeout = 0.1};
+  assert_ok(lks_barrier_await(&barrier, &counter, 7, 3, &err));
+  assert_fails(lks_barrier_await(&barrier, &counter, 8, 3, &err), LKS_COMM, "local rank 3 of");
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_sums),
@@ -317,6 +328,7 @@ int main(void) {
       cmocka_unit_test(test_votes_block_the_update),
       cmocka_unit_test(test_slots),
       cmocka_unit_test(test_fewer_slices),
+      cmocka_unit_test(test_await),
       cmocka_unit_test(test_timeout_names_the_missing),
       cmocka_unit_test(test_timeout_names_all),
   };

@@ -348,7 +348,7 @@ static void test_taps(void **state) {
 
 static void test_shares(void **state) {
   (void)state;
-  const lks_plan plan = {.gradients = LKS_BY_ROWS}, replicated = {.gradients = LKS_REPLICATED};
+  const lks_plan plan = {.gradients = LKS_BY_ROWS}, led = {.gradients = LKS_BY_LEADER};
   for (int ranks = 1; ranks <= 8; ++ranks) {
     for (int64_t rows = 0; rows < 200; ++rows) {
       int64_t next = 0;
@@ -365,9 +365,12 @@ static void test_shares(void **state) {
   int64_t first = 0, count = 0;
   lks_plan_share(&plan, 1 << 30, 4095, 4096, &first, &count);
   assert_int_equal(first + count, 1 << 30);
-  lks_plan_share(&replicated, 33, 2, 3, &first, &count);
-  assert_int_equal(first, 0);
-  assert_int_equal(count, 33);
+  for (int rank = 0; rank < 3; ++rank) {
+    lks_plan_share(&led, 33, rank, 3, &first, &count);
+    assert_int_equal(first, 0);
+    assert_int_equal(count, rank == lks_plan_leader(&led, 3) ? 33 : 0);
+  }
+  assert_int_equal(lks_plan_leader(&plan, 3), 0);
 }
 
 /* Even blocks, no more of them than the bound wants; evaluation's rows always fit. */

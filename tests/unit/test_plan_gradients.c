@@ -14,7 +14,7 @@ static const char net[] = "model: [dense: {units: 128, activation: relu}, dense:
  * parameters. Where shares are walked in blocks, activations are not all there. */
 static const int64_t most_owned = (101824 - 16384) / 594;
 
-/* Replicated where a step's work is at most 400,000 and 150 a parameter: 20-128-10 has 4,032
+/* By the leader where a step's work is at most 400,000 and 150 a parameter: 20-128-10 has 4,032
  * parameters, 6 operations a row each, and 20 + 1 floats of a row, 128 + 10 of its outputs and 128
  * twice for gradients, 8 operations each. */
 static const int64_t most_whole = (400000 + 150 * 4032) / (6 * 4032 + 8 * (21 + 138 + 256));
@@ -29,22 +29,22 @@ static void test_choice(void **state) {
                {784, most_owned + 1, 2, LKS_BY_BEST, LKS_BY_ROWS},
                {784, 1, 2, LKS_BY_BEST, LKS_BY_OWNERS}, /* small too, but owners share it */
                {784, 200, 8, LKS_BY_BEST, LKS_BY_OWNERS},
-               {20, most_whole, 2, LKS_BY_BEST, LKS_REPLICATED},
-               {20, most_whole, 8, LKS_BY_BEST, LKS_REPLICATED},
+               {20, most_whole, 2, LKS_BY_BEST, LKS_BY_LEADER},
+               {20, most_whole, 8, LKS_BY_BEST, LKS_BY_LEADER},
                {20, most_whole + 1, 2, LKS_BY_BEST, LKS_BY_ROWS},
                {20, most_whole, 1, LKS_BY_BEST, LKS_BY_ROWS},
                {784, most_owned, 1, LKS_BY_BEST, LKS_BY_ROWS},
                {784, most_owned, 2, LKS_BY_ROWS, LKS_BY_ROWS},
                {20, 1, 2, LKS_BY_ROWS, LKS_BY_ROWS},
                {784, 2000, 2, LKS_BY_OWNERS, LKS_BY_OWNERS},
-               {784, 2000, 2, LKS_REPLICATED, LKS_REPLICATED}};
+               {784, 2000, 2, LKS_BY_LEADER, LKS_BY_LEADER}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
     recipe r;
     lks_plan *plan = NULL;
     recipe_make(&r, cases[i].inputs, 0, net);
     assert_ok(lks_plan_make(r.model, cases[i].batch, cases[i].ranks, cases[i].asked, &plan, &err));
     assert_int_equal(plan->gradients, cases[i].chosen);
-    const int64_t ranks = plan->gradients == LKS_REPLICATED ? 1 : cases[i].ranks;
+    const int64_t ranks = plan->gradients == LKS_BY_LEADER ? 1 : cases[i].ranks;
     assert_int_equal(plan->share_rows, (cases[i].batch + ranks - 1) / ranks);
     assert_true(plan->gradients != LKS_BY_OWNERS || plan->block_rows == plan->share_rows);
     lks_plan_free(&plan);

@@ -37,7 +37,7 @@ static void use_threads(const lks_cpu *cpu, int threads) {
 static void close_cpu(void *state) {
   lks_cpu *cpu = state;
   if (cpu != NULL) {
-    lks_replica_close(cpu);
+    lks_lead_close(cpu);
     lks_owners_close(cpu);
     lks_exchange_close(&cpu->exchange);
     free(cpu->work);
@@ -69,18 +69,16 @@ static lks_status open_cpu(const lks_backend_request *request, void **state, lks
                   "out of memory for %zu bytes of activations", plan->work_floats * sizeof(float));
   }
   TRY(lks_agree(request->world, st, err));
-  if (plan->gradients == LKS_REPLICATED) {
-    TRY(lks_replica_open(cpu, request->timeout, err));
-  } else {
-    TRY(lks_exchange_open(&cpu->exchange, request->world, plan->parameter_floats,
-                          plan->gradient_floats, plan->slots, request->timeout, &note, err));
-  }
+  TRY(lks_exchange_open(&cpu->exchange, request->world, plan->parameter_floats,
+                        plan->gradient_floats, plan->slots, request->timeout, &note, err));
   if (note != NULL && request->world->rank == 0) {
     (void)fprintf(stderr, "lockstep: warning: %s\n", note);
   }
   cpu->exchange.profile = request->profile;
   if (plan->gradients == LKS_BY_OWNERS) {
     TRY(lks_owners_open(cpu, err));
+  } else if (plan->gradients == LKS_BY_LEADER) {
+    TRY(lks_lead_open(cpu, err));
   }
   use_threads(cpu, cpu->threads);
   *state = cpu;
@@ -96,7 +94,7 @@ static lks_status restore_cpu(void *state, const float *parameters, const float 
   lks_status st = LKS_OK;
   lks_cpu *cpu = state;
   const size_t bytes = cpu->plan->parameter_floats * sizeof(float);
-  lks_replica_forget(cpu);
+  lks_lead_forget(cpu);
   TRY_MPI(MPI_Barrier(cpu->world->comm)); /* nobody still reads the old state */
   if (cpu->exchange.local_rank == 0) {
     memcpy(cpu->exchange.values.w, parameters, bytes);
@@ -252,5 +250,5 @@ static void timing_cpu(void *state, lks_timing *timing) {
   .timing = timing_cpu
 
 const lks_backend_ops lks_backend_cpu = {COMMON_OPS, .step = step_cpu};
-const lks_backend_ops lks_backend_cpu_replicated = {COMMON_OPS, .lag = 1, .step = lks_replica_step,
-                                                    .drain = lks_replica_drain};
+const lks_backend_ops lks_backend_cpu_led = {COMMON_OPS, .lag = 1, .step = lks_lead_step,
+                                             .drain = lks_lead_drain};

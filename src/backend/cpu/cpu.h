@@ -2,7 +2,7 @@
  *
  *   backend.c    the ops struct; a step with gradients by rows
  *   owners.c     a step with gradients by owners
- *   replicated.c a step that every rank does whole
+ *   leader.c     a step that one rank does for all
  *   program.c    runs operations on a block of rows
  *   dense.c      CBLAS products with bias and activation
  *   pointwise.c  activations, dropout, gather
@@ -38,7 +38,7 @@ typedef struct lks_cpu_block {
   lks_block_sums sums;
 } lks_cpu_block;
 
-typedef struct lks_replica lks_replica;
+typedef struct lks_lead lks_lead;
 
 typedef struct lks_cpu {
   const lks_plan *plan;
@@ -46,7 +46,7 @@ typedef struct lks_cpu {
   uint64_t seed;
   float *work;                      /* [plan->work_floats], this rank's */
   lks_shared common;                /* by owners: [plan->common.floats], the node's */
-  lks_replica *replica;             /* replicated: what ranks know of each other; else NULL */
+  lks_lead *lead;                   /* by the leader; else NULL */
   lks_exchange exchange;            /* owns parameters, gradients and slots */
   lks_set_threads set_blas_threads; /* NULL: the BLAS has no such call */
   int threads;
@@ -67,15 +67,15 @@ void lks_put_control_cpu(float *control, const lks_model *model, const lks_votes
  * complete, *b holds the sums. Returns whether both are finite. */
 bool lks_make_gradients_cpu(lks_cpu *cpu, const lks_step *step, lks_cpu_block *b);
 
-/* ---- replicated.c: a replicated plan; the ops struct is lks_backend_cpu_replicated */
+/* ---- leader.c: a plan by the leader; the ops struct is lks_backend_cpu_led */
 
-lks_status lks_replica_open(lks_cpu *cpu, double timeout, lks_error *err) LKS_MUST_USE;
-void lks_replica_close(lks_cpu *cpu);  /* both collective */
-void lks_replica_forget(lks_cpu *cpu); /* what was before a restore; local */
+lks_status lks_lead_open(lks_cpu *cpu, lks_error *err) LKS_MUST_USE; /* collective */
+void lks_lead_close(lks_cpu *cpu);                                   /* collective */
+void lks_lead_forget(lks_cpu *cpu); /* what was before a restore; local */
 /* As lks_backend_ops.step and drain, with a lag of one step. */
-lks_status lks_replica_step(void *state, const lks_step *step, lks_control *control,
-                            lks_error *err) LKS_MUST_USE;
-lks_status lks_replica_drain(void *state, lks_control *control, lks_error *err) LKS_MUST_USE;
+lks_status lks_lead_step(void *state, const lks_step *step, lks_control *control,
+                         lks_error *err) LKS_MUST_USE;
+lks_status lks_lead_drain(void *state, lks_control *control, lks_error *err) LKS_MUST_USE;
 
 /* ---- owners.c: a plan by owners */
 

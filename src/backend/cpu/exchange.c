@@ -60,10 +60,8 @@ void lks_exchange_place(lks_exchange *exchange, const lks_exchange_layout *layou
   exchange->peers = next;
   exchange->gradients = next + (size_t)local_rank * g;
   next += (size_t)layout->local_size * g;
-  exchange->barrier = (lks_barrier){.flags = (lks_barrier_flag *)(void *)next,
-                                    .rank = local_rank,
-                                    .size = layout->local_size,
-                                    .timeout = timeout};
+  exchange->barrier =
+      lks_barrier_make((lks_barrier_flag *)(void *)next, local_rank, layout->local_size, timeout);
   place_slice(exchange, slices);
 }
 
@@ -91,8 +89,8 @@ cleanup:
   return st;
 }
 
-lks_status lks_exchange_open_alone(lks_exchange *exchange, size_t parameter_floats,
-                                   size_t gradient_floats, int slots, lks_error *err) {
+static lks_status open_alone(lks_exchange *exchange, size_t parameter_floats,
+                             size_t gradient_floats, int slots, lks_error *err) {
   lks_status st = LKS_OK;
   const lks_exchange_layout layout = {.parameter_floats = parameter_floats,
                                       .gradient_floats = gradient_floats,
@@ -112,8 +110,7 @@ cleanup:
 static lks_status open_private(lks_exchange *exchange, lks_world *world,
                                const lks_exchange_layout *layout, lks_error *err) {
   lks_status st = LKS_OK;
-  TRY(lks_exchange_open_alone(exchange, layout->parameter_floats, layout->gradient_floats,
-                              layout->slots, err));
+  TRY(open_alone(exchange, layout->parameter_floats, layout->gradient_floats, layout->slots, err));
   exchange->barrier.world = world;
   exchange->everyone = world->comm;
   if (layout->gradient_floats > INT_MAX) {
@@ -137,7 +134,7 @@ lks_status lks_exchange_open(lks_exchange *exchange, lks_world *world, size_t pa
   exchange->slice = exchange->everyone = MPI_COMM_NULL;
   exchange->shared.window = MPI_WIN_NULL;
   if (world->size == 1) {
-    TRY(lks_exchange_open_alone(exchange, parameter_floats, gradient_floats, slots, err));
+    TRY(open_alone(exchange, parameter_floats, gradient_floats, slots, err));
     goto cleanup;
   }
   lks_status opened = lks_shared_open(world, lks_exchange_bytes(&layout), &shared, err);
@@ -193,7 +190,7 @@ static void update_range(lks_exchange *exchange, const lks_update *update, size_
   for (int s = 0; s < exchange->layout.slots; ++s) {
     slice.slots[s] = exchange->values.slots[s] + first;
   }
-  lks_update_cpu(update, count, g, &slice, &slice);
+  lks_update_cpu(update, count, g, &slice);
   if (exchange->profile) {
     exchange->updated += lks_now() - began;
   }

@@ -9,7 +9,8 @@
  * Invariants: a rank writes its own gradient buffer only between "parameters complete" and
  * "gradients complete"; parameters are written only between the two barriers, each element by
  * one owner. By owners (owners.c) nobody reads another's gradients, only its control block and its
- * verdict. Ranks may be threads: without nodes beyond this one, nothing here calls MPI. */
+ * verdict; by the leader (leader.c) one rank owns all. Ranks may be threads: without nodes beyond
+ * this one, nothing here calls MPI. */
 #ifndef LKS_BACKEND_CPU_EXCHANGE_H
 #define LKS_BACKEND_CPU_EXCHANGE_H
 
@@ -64,9 +65,6 @@ void lks_exchange_place(lks_exchange *exchange, const lks_exchange_layout *layou
 lks_status lks_exchange_open(lks_exchange *exchange, lks_world *world, size_t parameter_floats,
                              size_t gradient_floats, int slots, double timeout, const char **note,
                              lks_error *err) LKS_MUST_USE;
-/* The same for a rank that exchanges nothing: as for a world of one. Local. */
-lks_status lks_exchange_open_alone(lks_exchange *exchange, size_t parameter_floats,
-                                   size_t gradient_floats, int slots, lks_error *err) LKS_MUST_USE;
 void lks_exchange_close(lks_exchange *exchange); /* collective */
 
 /* Gives this rank another slice than its even part: slices of a node's ranks follow one another
@@ -79,10 +77,10 @@ void lks_exchange_own(lks_exchange *exchange, size_t first, size_t count);
 lks_status lks_exchange_run(lks_exchange *exchange, const lks_update *update, lks_control *control,
                             lks_error *err) LKS_MUST_USE;
 
-/* Its parts, for a step whose gradients are made by owners (see plan.h), on one node with shared
- * memory. meet: a barrier, its wait on the account; collective. sum_control: all ranks' control
- * blocks, between barriers. update_own: this rank's slice by its own gradient buffer, between
- * barriers. */
+/* Its parts, for a step whose gradients are made by owners or by a leader (see plan.h), on one node
+ * with shared memory. meet: a barrier, its wait on the account; collective. sum_control: all ranks'
+ * control blocks, between barriers. update_own: this rank's slice by its own gradient buffer,
+ * between barriers. */
 lks_status lks_exchange_meet(lks_exchange *exchange, lks_error *err) LKS_MUST_USE;
 void lks_exchange_sum_control(const lks_exchange *exchange, lks_control *control);
 void lks_exchange_update_own(lks_exchange *exchange, const lks_update *update);

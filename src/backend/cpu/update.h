@@ -13,9 +13,9 @@ typedef struct lks_values {
   float *slots[LKS_MAX_SLOTS];
 } lks_values;
 
-/* One update of count elements; g the summed gradient. `into` is `from`, or overlaps with nothing
- * of it. Elementwise: any division into slices gives the same bits. */
-void lks_update_cpu(const lks_update *update, size_t count, const float *g, const lks_values *from,
-                    const lks_values *into);
+/* One update of count elements in place; g the summed gradient. Elementwise: any division into
+ * slices gives the same bits. */
+void lks_update_cpu(const lks_update *update, size_t count, const float *g,
+                    const lks_values *values);
 
 #endif
