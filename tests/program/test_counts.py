@@ -64,7 +64,7 @@ def most_instructions():
     # Two products of rows x inputs x hidden, a multiply-add for each vector of hidden; with loads,
     # broadcasts, loops and edges of tiles 2.5 instructions for each.
     products = 2 * rows * inputs * vectors * 2.5
-    # A keyed permutation's six rounds of 35 in vectors; a few walks leave the table and go on alone.
+    # A keyed permutation's six rounds of 35 in vectors; a few walks leave the table and go on.
     order = rows / lanes * 6 * 35 + rows * 40
     gather = rows * (inputs // lanes * 3 + 40)  # a row: load, store, count; finding it
     update = parameters / lanes * 30  # moments, root, division

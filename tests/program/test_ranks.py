@@ -211,12 +211,12 @@ class LeaderTest(MemoryTest):
 
     def test_without_shared_memory(self):
         self.write_rows(250)
-        words = ("room for [0-9.]+ KiB of data", "MPI_Allreduce", "wait for each other in every step")
+        words = ("room for [0-9.]+ KiB of data", "MPI_Allreduce", "wait for each other in every")
         self.train_on_small_memory(self.write_config(regression_config()), words)
 
     def test_many_epochs(self):
-        """Followers validate, and rank 0 saves, what the leader goes on from: short epochs, each with
-        all of that, give the bits of one rank."""
+        """Followers validate, and rank 0 saves, what the leader goes on from: short epochs, each
+        with all of that, give the bits of one rank."""
         self.write_rows(64)
         data = {"validation": {"fraction": 0.5}}
         saving = {"every_steps": 1}
@@ -252,6 +252,19 @@ class LeaderTest(MemoryTest):
             log = harness.read_log(self.path("run"))
             losses[ranks] = [event["loss"] for event in log if event["event"] == "epoch"]
         self.assertEqual(losses[2], losses[0])
+
+    def test_saved_once_when_it_is_time(self):
+        """Rank 0 asks until it hears of it, the leader being further: that is one checkpoint."""
+        self.write_rows(40000)
+        saving = {"every_epochs": 0, "every_seconds": 0.2, "keep": 0}
+        train = {"batch_size": 1, "epochs": 1000000, "max_time": 3}
+        path = self.write_config(regression_config(train=train, checkpoint=saving))
+        self.assertEqual(self.run_program("train", path, ranks=2).code, 75)
+        names = [os.path.basename(path) for path in harness.checkpoints(self.path("run"))]
+        steps = [int(re.search(r"[0-9]+", name)[0]) for name in names]
+        self.assertGreater(len(steps), 5)
+        # The last two may be close: max_time can pass while one is written.
+        self.assertGreater(min(b - a for a, b in zip(steps, steps[1:-1])), 8, steps)
 
     def test_stopped_and_resumed_another_way(self):
         """All ranks save the same step, whichever of them was asked; going on is exact, and on one

@@ -222,6 +222,17 @@ static void ask(lks_cpu *cpu, const lks_votes *votes) {
   atomic_store_explicit(&self->begun, cpu->lead->round, memory_order_release);
 }
 
+/* What was asked for before its answer was read is not to be heard a second time. */
+static void forget_answered(lks_cpu *cpu, const lks_control *control) {
+  follower *self = &cpu->lead->board->followers[cpu->world->rank];
+  const uint64_t asked = atomic_load_explicit(&self->asked, memory_order_relaxed) % VOTES;
+  const uint64_t answered = (control->stop > 0 ? STOP : 0U) | (control->save > 0 ? SAVE : 0U) |
+                            (control->failed > 0 ? FAILED : 0U);
+  if (asked != 0 && (asked & ~answered) == 0) {
+    atomic_store_explicit(&self->asked, 0, memory_order_release);
+  }
+}
+
 /* The record of a round. Waiting for it is not counted: no other rank is slow. */
 static lks_status read_record(lks_cpu *cpu, uint64_t round, lks_control *control, lks_error *err) {
   lks_status st = LKS_OK;
@@ -231,6 +242,7 @@ static lks_status read_record(lks_cpu *cpu, uint64_t round, lks_control *control
                         lks_plan_leader(cpu->plan, cpu->world->size), err));
   lks_control_decode(shared->records[round % RECORDS].block, control);
   control->not_finite_here = false;
+  forget_answered(cpu, control);
 cleanup:
   return st;
 }
