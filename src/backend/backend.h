@@ -96,7 +96,9 @@ typedef struct lks_backend_ops {
   lks_status (*snapshot)(void *state, float *parameters, float *const *slots, lks_error *err);
   /* Forward, backward, exchange, update: done, or queued where there is a lag. Where the summed
    * control block says failed or not finite, nothing is updated, by this step and all later ones.
-   * An empty share or a failed rank contributes zeros. The feed is read before it returns. */
+   * An empty share or a failed rank contributes zeros. A vote counts in the block of its step; in a
+   * plan by the leader, another rank's in that or a later one. The feed is read before it
+   * returns. */
   lks_status (*step)(void *state, const lks_step *step, lks_control *control, lks_error *err);
   /* Required where lag > 0: completes the oldest step that is queued; control->step 0: none is. */
   lks_status (*drain)(void *state, lks_control *control, lks_error *err);
