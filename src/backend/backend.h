@@ -92,7 +92,7 @@ typedef struct lks_backend_ops {
                         lks_error *err);
   /* Copies parameters and slots out; either may be NULL where a rank does not need them. No step
    * may be queued. No rank may begin a step before all that copy are done: the next step's own
-   * barrier sees to it. */
+   * barrier sees to it, or the leader's wait for the others in the first step after a drain. */
   lks_status (*snapshot)(void *state, float *parameters, float *const *slots, lks_error *err);
   /* Forward, backward, exchange, update: done, or queued where there is a lag. Where the summed
    * control block says failed or not finite, nothing is updated, by this step and all later ones.

@@ -20,8 +20,9 @@ typedef struct lks_standing {
   atomic_int_fast64_t beats;     /* any progress */
   atomic_int_fast64_t step;      /* update under way, from 1; 0: before the first */
   atomic_int_fast64_t entered;   /* waits of the whole world begun: who has fewest is behind */
-  atomic_int_fast64_t rounds;    /* barriers of the node begun: the same within it */
-  atomic_int_fast64_t met;       /* of those, ended: all ranks were alive then */
+  atomic_int_fast64_t rounds;    /* barriers of the node begun: the same within it; or steps that a
+                                    leader has done, and its followers wait for or have */
+  atomic_int_fast64_t met;       /* waits ended: all ranks were alive then, or not long before */
   atomic_bool waiting;           /* inside such a wait: others make the progress */
   _Atomic(const char *) doing;   /* a literal; NULL: nothing said */
   atomic_uint_fast64_t phase[3]; /* copy of lks_world.phase */

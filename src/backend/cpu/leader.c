@@ -104,9 +104,7 @@ lks_status lks_lead_open(lks_cpu *cpu, lks_error *err) {
     st = lks_fail(err, LKS_NO_MEMORY, NULL, "out of memory for %d ranks", cpu->world->size);
   }
   TRY(lks_agree(cpu->world, st, err));
-  if (cpu->world->size > 1) {
-    TRY(open_board(cpu, err));
-  }
+  TRY(open_board(cpu, err));
 cleanup:
   return st;
 }
