@@ -95,7 +95,7 @@ static void test_edges(void **state) {
   (void)state;
   static const int64_t rows[] = {1, 2, 5, 6, 7, 8, 12, 13, 14, 15, 27};
   static const int64_t columns[] = {1, 2, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 40, 50};
-  static const int64_t depths[] = {1, 3, 8, 33, 70};
+  static const int64_t depths[] = {1, 3, 8, 16, 33, 70};
   for (size_t r = 0; r < sizeof rows / sizeof *rows; ++r) {
     for (size_t c = 0; c < sizeof columns / sizeof *columns; ++c) {
       for (size_t d = 0; d < sizeof depths / sizeof *depths; ++d) {

@@ -14,6 +14,8 @@ typedef float LKS_LEVEL(lanes) __attribute__((vector_size(LKS_LANES * sizeof(flo
 typedef float LKS_LEVEL(loose)
     __attribute__((vector_size(LKS_LANES * sizeof(float)), aligned(sizeof(float)), may_alias));
 
+typedef int LKS_LEVEL(lane_numbers) __attribute__((vector_size(LKS_LANES * sizeof(int))));
+
 /* Sums in an array stay in registers only where the loops over it are gone early: without this, GCC
  * keeps the array on the stack beside them, which costs up to a tenth at a depth of 64. */
 #define LKS_UNROLL _Pragma("GCC unroll 16")
@@ -107,6 +109,57 @@ LKS_TARGET static float LKS_LEVEL(dot)(int64_t depth, const float *restrict x,
   return total;
 }
 
+/* Which lanes of two vectors the lower and the upper half take in turn. */
+#if LKS_LANES == 16
+#define LKS_LOWER                                                                                  \
+  { 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23 }
+#define LKS_UPPER                                                                                  \
+  { 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31 }
+#else
+#define LKS_LOWER                                                                                  \
+  { 0, 8, 1, 9, 2, 10, 3, 11 }
+#define LKS_UPPER                                                                                  \
+  { 4, 12, 5, 13, 6, 14, 7, 15 }
+#endif
+
+/* to[k * width + n] = from[n * stride + k] for n < count, 0 for the other lanes; count is at most
+ * LKS_LANES. By squares: a stage interleaves the first half of the vectors with the second, so that
+ * each element's number, row and lane together, turns by one bit. After as many stages as a lane's
+ * number has bits, rows and lanes have changed places. */
+LKS_TARGET static void LKS_LEVEL(turn)(const float *restrict from, int64_t stride, int64_t count,
+                                       int64_t depth, float *restrict to, int64_t width) {
+  const LKS_LEVEL(lane_numbers) lower = LKS_LOWER, upper = LKS_UPPER;
+  int64_t k = 0;
+  for (; k + LKS_LANES <= depth; k += LKS_LANES) {
+    LKS_LEVEL(lanes) x[LKS_LANES], y[LKS_LANES];
+    LKS_UNROLL for (int n = 0; n < LKS_LANES; ++n) {
+      x[n] = (LKS_LEVEL(lanes)){0};
+      if (n < count) {
+        x[n] = *(const LKS_LEVEL(loose) *)(from + n * stride + k);
+      }
+    }
+    LKS_UNROLL for (int stage = 1; stage < LKS_LANES; stage *= 2) {
+      LKS_UNROLL for (int n = 0; n < LKS_LANES / 2; ++n) {
+        y[2 * n] = __builtin_shuffle(x[n], x[n + LKS_LANES / 2], lower);
+        y[2 * n + 1] = __builtin_shuffle(x[n], x[n + LKS_LANES / 2], upper);
+      }
+      LKS_UNROLL for (int n = 0; n < LKS_LANES; ++n) {
+        x[n] = y[n];
+      }
+    }
+    LKS_UNROLL for (int n = 0; n < LKS_LANES; ++n) {
+      *(LKS_LEVEL(loose) *)(to + (k + n) * width) = x[n];
+    }
+  }
+  for (; k < depth; ++k) {
+    for (int64_t n = 0; n < LKS_LANES; ++n) {
+      to[k * width + n] = n < count ? from[n * stride + k] : 0.0f;
+    }
+  }
+}
+
+#undef LKS_LOWER
+#undef LKS_UPPER
 #undef LKS_TILE
 #undef LKS_UNROLL
 #undef LKS_LEVEL
