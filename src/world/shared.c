@@ -7,6 +7,8 @@
 #include <sys/mman.h>
 #include <sys/statvfs.h>
 
+#include "base/pages.h"
+
 enum { PAGE = 4096 };
 
 /* Pages to spare for what MPI itself keeps in shared memory. */
@@ -47,6 +49,7 @@ cleanup:
 /* Touches every page now, where an error can still be returned. */
 static lks_status populate(void *base, size_t bytes, lks_error *err) {
   lks_status st = LKS_OK;
+  lks_pages_advise(base, bytes);
 #ifdef MADV_POPULATE_WRITE
   if (madvise(base, bytes, MADV_POPULATE_WRITE) != 0 && errno != EINVAL) {
     FAIL(LKS_NO_MEMORY, "enlarge /dev/shm (containers: --shm-size), or use more nodes",
@@ -63,10 +66,8 @@ cleanup:
 
 static lks_status open_private(size_t bytes, lks_shared *shared, lks_error *err) {
   lks_status st = LKS_OK;
-  void *memory = aligned_alloc(PAGE, bytes);
-  TRY_ALLOC(memory);
-  memset(memory, 0, bytes);
-  shared->base = memory;
+  shared->base = lks_pages_alloc(bytes);
+  TRY_ALLOC(shared->base);
 cleanup:
   return st;
 }

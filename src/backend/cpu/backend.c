@@ -9,6 +9,7 @@
 #include "backend/cpu/cpu.h"
 #include "base/blas.h"
 #include "base/finite.h"
+#include "base/pages.h"
 
 /* ---- BLAS threads: every library names its setter differently; none is needed to be right. */
 
@@ -51,7 +52,6 @@ static lks_status open_cpu(const lks_backend_request *request, void **state, lks
   const char *note = NULL;
   lks_cpu *cpu = calloc(1, sizeof *cpu);
   if (cpu != NULL) {
-    const size_t bytes = (plan->work_floats * sizeof(float) + 4095) / 4096 * 4096;
     cpu->plan = plan;
     cpu->common.window = cpu->exchange.shared.window = MPI_WIN_NULL; /* closed if opening fails */
     cpu->world = request->world;
@@ -59,10 +59,7 @@ static lks_status open_cpu(const lks_backend_request *request, void **state, lks
     cpu->profile = request->profile;
     cpu->threads = request->world->threads;
     cpu->set_blas_threads = lks_find_set_threads();
-    cpu->work = aligned_alloc(4096, bytes);
-    if (cpu->work != NULL) {
-      memset(cpu->work, 0, bytes);
-    }
+    cpu->work = lks_pages_alloc(plan->work_floats * sizeof(float));
   }
   if (cpu == NULL || cpu->work == NULL) {
     st = lks_fail(err, LKS_NO_MEMORY, "use a smaller train.batch_size or more nodes",

@@ -7,6 +7,7 @@
 
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/update.h"
+#include "base/pages.h"
 
 /* Elements summed and updated together: a few stay in the first cache with their slots. */
 enum { CHUNK = 2048 };
@@ -97,9 +98,8 @@ static lks_status open_alone(lks_exchange *exchange, size_t parameter_floats,
                                       .slots = slots,
                                       .local_size = 1};
   const size_t bytes = lks_exchange_bytes(&layout);
-  void *memory = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+  void *memory = lks_pages_alloc(bytes);
   TRY_ALLOC(memory);
-  memset(memory, 0, bytes);
   lks_exchange_place(exchange, &layout, memory, 0, 1, 0.0);
   exchange->private_memory = memory;
 cleanup:

@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
+#include "backend/cpu/product.h"
 #include "base/finite.h"
 
 /* Whether rows are in common, or each rank's are its own. */
@@ -87,6 +88,10 @@ static bool run_rows(lks_cpu *cpu, const lks_step *step, int64_t first, lks_cpu_
   lks_gather_feed_cpu(plan, step->feed, 0, b->rows, features, targets);
   for (int i = 0; i < plan->train.count; ++i) {
     const lks_op op = from_row(&plan->train.ops[i], (size_t)first);
+    if (op.kind == LKS_OP_DENSE_FORWARD) { /* its owners have updated them since */
+      const int64_t weights = op.inputs * op.outputs;
+      lks_product_fetch(cpu->exchange.values.w + op.weights, 1, weights, weights, weights);
+    }
     lks_run_ops_cpu(cpu, &op, 1, b);
   }
   /* Where a number is not finite, the lowest dz mostly tells whose row it was. */
@@ -104,8 +109,12 @@ static void make_gradients(lks_cpu *cpu, float *work, int64_t rows, size_t first
     const size_t width = (size_t)op->outputs, after = op->weights + (size_t)op->inputs * width;
     const size_t from = first > op->weights ? first : op->weights, to = end < after ? end : after;
     if (from < to) {
-      lks_dense_weights_cpu(op, rows, work, gradients, (int64_t)((from - op->weights) / width),
-                            (int64_t)((to - op->weights) / width), false);
+      const int64_t begin = (int64_t)((from - op->weights) / width);
+      const int64_t stop = (int64_t)((to - op->weights) / width);
+      const int64_t weights = op->inputs * op->outputs;
+      lks_product_fetch(work + op->in + begin, rows, stop - begin, op->inputs, weights);
+      lks_product_fetch(work + op->out, rows, op->outputs, op->outputs, weights);
+      lks_dense_weights_cpu(op, rows, work, gradients, begin, stop, false);
     }
     if (op->has_bias && op->bias >= first && op->bias < end) {
       lks_dense_bias_cpu(op, rows, work, gradients, false);

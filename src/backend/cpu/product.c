@@ -16,6 +16,7 @@
 enum { SMALL = 8192, LARGE = 131072, ALIASED = 64 };
 
 enum { MOST_LANES = 16, DEPTH = 512 }; /* a panel of DEPTH rows is copied to the stack */
+enum { LINE = 16 };                    /* floats of a cache line */
 
 typedef void (*tile_function)(int64_t depth, const float *restrict a, int64_t am, int64_t ak,
                               const float *restrict b, int64_t ldb, float *restrict c, int64_t ldc,
@@ -173,6 +174,18 @@ static void run_dots(const lks_product *p, const cpu_level *level) {
 bool lks_product_is_own(const lks_product *p, int64_t weights) {
   const bool aliased = p->a_depth != 1 && p->a_depth % ALIASED == 0;
   return weights <= (aliased ? SMALL : LARGE) && find_level() != NULL;
+}
+
+void lks_product_fetch(const float *operand, int64_t rows, int64_t width, int64_t stride,
+                       int64_t weights) {
+  if (weights > LARGE || find_level() == NULL) {
+    return;
+  }
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t at = 0; at < width; at += LINE) {
+      __builtin_prefetch(operand + row * stride + at);
+    }
+  }
 }
 
 void lks_product_cpu(const lks_product *product, int64_t weights) {

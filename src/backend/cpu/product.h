@@ -27,6 +27,13 @@ typedef struct lks_product {
  */
 void lks_product_cpu(const lks_product *product, int64_t weights);
 
+/* Asks the cache for an operand of a product of so many weights that another core wrote: `rows`
+ * rows of `width` floats, `stride` apart. Our own tiles read across rows, where the processor
+ * foresees little and each line would be waited for; BLAS copies its operands in order, so then it
+ * is left alone. */
+void lks_product_fetch(const float *operand, int64_t rows, int64_t width, int64_t stride,
+                       int64_t weights);
+
 /* Whether such a product of so many weights is our own here, for tests. */
 bool lks_product_is_own(const lks_product *product, int64_t weights);
 
