@@ -17,6 +17,7 @@ enum { SMALL = 8192, LARGE = 131072, ALIASED = 64 };
 
 enum { MOST_LANES = 16, DEPTH = 512 }; /* a panel of DEPTH rows is copied to the stack */
 enum { LINE = 16 };                    /* floats of a cache line */
+enum { NARROW = 12 };                  /* columns that one or two tiles hold as rows */
 
 typedef void (*tile_function)(int64_t depth, const float *restrict a, int64_t am, int64_t ak,
                               const float *restrict b, int64_t ldb, float *restrict c, int64_t ldc,
@@ -105,13 +106,17 @@ static void copy_corner(const float *corner, int64_t width, int rows, int64_t co
   }
 }
 
-/* The largest tile of at most `left` rows; where that would leave a sliver of one or two rows,
- * too few sums to hide an addition's latency, two even parts. */
+/* The largest tile of at most `left` rows; where that would leave a sliver of one or two rows, too
+ * few sums to hide an addition's latency, two even parts. */
 static const sized_tile *choose_tile(const sized_tile *tiles, int64_t left) {
-  const int most = tiles->rows;
-  const int64_t wanted = left > most && left < most + 3 ? (left + 1) / 2 : left;
-  while (tiles->rows > wanted) {
+  while (tiles->rows > left) {
     ++tiles;
+  }
+  const int64_t rest = left - tiles->rows;
+  if (rest > 0 && rest < 3) {
+    while (tiles->rows > (left + 1) / 2) {
+      ++tiles;
+    }
   }
   return tiles;
 }
@@ -171,6 +176,52 @@ static void run_dots(const lks_product *p, const cpu_level *level) {
   }
 }
 
+/* A few columns, a read across its rows: the gradient of few outputs' weights. Turned round, it
+ * fills vectors: c's rows are a tile's lanes, its columns the tile's rows. With AVX-512, 256x256x10
+ * takes 2.1 times less, 64x784x10 2.2, 1024x64x5 3.1, 32x100x10 1.2. */
+static bool is_narrow(const lks_product *p, const cpu_level *level) {
+  const int64_t most = level->lanes < NARROW ? level->lanes : NARROW;
+  return p->columns <= most && p->a_row == 1 && p->rows >= 2 * level->lanes;
+}
+
+/* c [count, columns] (+)= what a tile made of it, [columns, width]. Whole vectors reach past the
+ * last column into rows that come next; where there are none left, or sums are there, by element.
+ */
+static void turn_back(const lks_product *p, const cpu_level *level, const float *made,
+                      int64_t width, int64_t row, int64_t count, bool add) {
+  float *c = p->c + row * p->columns;
+  const int64_t reached = (row + count - 1) * p->columns + level->lanes;
+  if (!add && reached <= p->rows * p->columns) {
+    level->turn(made, width, p->columns, count, c, p->columns);
+    return;
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    for (int64_t j = 0; j < p->columns; ++j) {
+      c[i * p->columns + j] = made[j * width + i] + (add ? c[i * p->columns + j] : 0.0f);
+    }
+  }
+}
+
+static void run_narrow(const lks_product *p, const cpu_level *level) {
+  float made[NARROW * 2 * MOST_LANES];
+  const int64_t width = 2 * level->lanes;
+  for (int64_t first = 0; first < p->depth; first += DEPTH) {
+    const int64_t depth = p->depth - first < DEPTH ? p->depth - first : DEPTH;
+    for (int64_t row = 0; row < p->rows; row += width) {
+      const float *a = p->a + first * p->a_depth + row;
+      for (int64_t column = 0; column < p->columns;) {
+        const sized_tile *tile = choose_tile(level->twice, p->columns - column);
+        const float *b = p->b + first * p->b_depth + column * p->b_column;
+        tile->run(depth, b, p->b_column, p->b_depth, a, p->a_depth, made + column * width, width,
+                  false);
+        column += tile->rows;
+      }
+      const int64_t count = p->rows - row < width ? p->rows - row : width;
+      turn_back(p, level, made, width, row, count, p->add || first > 0);
+    }
+  }
+}
+
 bool lks_product_is_own(const lks_product *p, int64_t weights) {
   const bool aliased = p->a_depth != 1 && p->a_depth % ALIASED == 0;
   return weights <= (aliased ? SMALL : LARGE) && find_level() != NULL;
@@ -192,6 +243,8 @@ void lks_product_cpu(const lks_product *product, int64_t weights) {
   const cpu_level *level = lks_product_is_own(product, weights) ? find_level() : NULL;
   if (level == NULL || product->rows == 0) {
     by_blas(product);
+  } else if (product->columns > 1 && is_narrow(product, level)) {
+    run_narrow(product, level);
   } else if (product->columns > 1) {
     run_panels(product, level);
   } else if (product->a_depth == 1 && product->b_depth == 1) {
