@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/text.h"
 
@@ -40,11 +41,11 @@ bool lks_parse_bool(const char *text, bool *out) {
   static const char *const truths[] = {"true", "yes", "on"};
   static const char *const falsehoods[] = {"false", "no", "off"};
   for (size_t i = 0; i < 3; ++i) {
-    if (strcmp(text, truths[i]) == 0) {
+    if (strcasecmp(text, truths[i]) == 0) {
       *out = true;
       return true;
     }
-    if (strcmp(text, falsehoods[i]) == 0) {
+    if (strcasecmp(text, falsehoods[i]) == 0) {
       *out = false;
       return true;
     }

@@ -32,7 +32,7 @@ typedef struct lks_texts {
  * Bytes: "4096", "64K", "512M", "4G", "1T" (powers of 1024, optional "iB" or "B"). */
 bool lks_parse_int64(const char *text, int64_t *out);
 bool lks_parse_real(const char *text, double *out);
-bool lks_parse_bool(const char *text, bool *out); /* true, false, yes, no, on, off */
+bool lks_parse_bool(const char *text, bool *out); /* true, false, yes, no, on, off; any case */
 bool lks_parse_duration(const char *text, double *seconds);
 bool lks_parse_bytes(const char *text, int64_t *bytes);
 

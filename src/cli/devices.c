@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "device/exclude.h"
+#include "store/files.h"
 #include "train/device_report.h"
 
 static const lks_flag flags[] = {
@@ -72,9 +73,12 @@ static lks_status write_report(const lks_devices_request *request, const char *p
                                lks_error *err) {
   lks_status st = LKS_OK;
   lks_world *world = request->world;
+  const char *const inputs[] = {NULL};
   lks_device_choice choice;
   lks_error failure;
   lks_error_clear(&failure);
+  st = world->rank == 0 ? lks_file_replaceable(path, "algorithms", inputs, err) : LKS_OK;
+  TRY(lks_agree(world, st, err));
   lks_world_phase(world, "device");
   const lks_status chosen = lks_device_choose(world, &request->options, &choice, &failure);
   if (chosen != LKS_OK) {

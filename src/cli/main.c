@@ -1,5 +1,7 @@
 /* The program: parse, start MPI, agree, run one command, end with its code. Nothing but this file
  * and the watchdog ends the process. */
+#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -149,11 +151,29 @@ static void choose_blas_kernels(char **argv) {
   }
 }
 
+/* What was printed is the result of all commands but train, which keeps its own in files: where it
+ * could not be written, they failed. */
+static int printed(const lks_cli *cli, int code) {
+  const bool failed = ferror(stdout) != 0;
+  if (cli->command != NULL && strcmp(cli->command->name, "train") == 0) {
+    return code;
+  }
+  if ((fflush(stdout) != 0 || failed) && code == 0) {
+    (void)fprintf(stderr,
+                  "lockstep: error: cannot write to standard output: %s; see that what it "
+                  "goes to has room\n",
+                  strerror(errno));
+    return lks_exit_code(LKS_STORAGE);
+  }
+  return code;
+}
+
 int main(int argc, char **argv) {
   lks_cli cli = {0};
   lks_error err;
   int code = 0;
   choose_blas_kernels(argv);
+  (void)signal(SIGXFSZ, SIG_IGN); /* then writing fails, and says so */
   lks_error_clear(&err);
   const lks_status parsed = lks_cli_parse(argc, argv, &cli, &err);
   const bool root = launcher_rank() == 0;
@@ -172,5 +192,5 @@ int main(int argc, char **argv) {
     code = run_ranks(&cli, parsed, &err);
   }
   lks_arena_free(&cli.arena);
-  return code;
+  return printed(&cli, code);
 }

@@ -105,6 +105,15 @@ lks_status lks_checkpoints_clear(const char *run_folder, lks_error *err) LKS_MUS
 lks_status lks_checkpoint_write(const char *path, const lks_model *model,
                                 const lks_checkpoint *checkpoint, lks_error *err) LKS_MUST_USE;
 
+/* Makes best.weights.h5 another name of a checkpoint of the run, or a copy where the file system
+ * has no links. */
+lks_status lks_best_point(const char *run_folder, const char *target, lks_error *err) LKS_MUST_USE;
+
+/* Makes best.weights.h5 the checkpoint of the end of the best epoch (from 1), from a numbered one
+ * where it is another, which a run leaves that dies between the two. *there: whether it is now. */
+lks_status lks_best_mend(const char *run_folder, int64_t epoch, bool *there,
+                         lks_error *err) LKS_MUST_USE;
+
 /* The background writer of one run folder (rank 0). */
 typedef struct lks_writer lks_writer;
 

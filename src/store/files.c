@@ -284,3 +284,51 @@ cleanup:
   }
   return st;
 }
+
+lks_status lks_file_copy(const char *from, const char *to, lks_error *err) {
+  enum { PART = 1 << 20 };
+  lks_status st = LKS_OK;
+  lks_arena arena = {0};
+  FILE *in = NULL, *out = NULL;
+  char *part = malloc(PART);
+  const char *aside = lks_aside_path(&arena, to);
+  TRY_ALLOC(part);
+  TRY_ALLOC(aside);
+  in = fopen(from, "rb");
+  if (in == NULL) {
+    FAIL(LKS_STORAGE, "check the folder's permissions", "%s: cannot read: %s", from,
+         strerror(errno));
+  }
+  out = fopen(aside, "wb");
+  if (out == NULL) {
+    TRY(lks_fail_write(err, to, errno));
+  }
+  size_t length = 0;
+  while ((length = fread(part, 1, PART, in)) > 0) {
+    if (fwrite(part, 1, length, out) != length) {
+      TRY(lks_fail_write(err, to, errno));
+    }
+  }
+  if (ferror(in)) {
+    FAIL(LKS_STORAGE, "check the disk", "%s: cannot read: %s", from, strerror(errno));
+  }
+  const int closed = fclose(out);
+  out = NULL;
+  if (closed != 0) {
+    TRY(lks_fail_write(err, to, errno));
+  }
+  TRY(lks_file_publish(aside, to, err));
+cleanup:
+  if (out != NULL) {
+    (void)fclose(out);
+  }
+  if (in != NULL) {
+    (void)fclose(in);
+  }
+  if (st != LKS_OK && aside != NULL) {
+    (void)unlink(aside);
+  }
+  free(part);
+  lks_arena_free(&arena);
+  return st;
+}

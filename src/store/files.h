@@ -23,6 +23,15 @@ lks_status lks_file_publish(const char *aside, const char *path, lks_error *err)
 lks_status lks_file_write_text(const char *path, const char *text, size_t length,
                                lks_error *err) LKS_MUST_USE;
 
+/* Refuses (LKS_USAGE) to put an output where something else is: no regular file, one of the inputs
+ * (by device and inode; NULL-terminated), or a file that is not empty and no HDF5 file with this
+ * object in it, as an earlier output has. */
+lks_status lks_file_replaceable(const char *path, const char *object, const char *const *inputs,
+                                lks_error *err) LKS_MUST_USE;
+
+/* Copies a file, by way of one aside, part by part. */
+lks_status lks_file_copy(const char *from, const char *to, lks_error *err) LKS_MUST_USE;
+
 /* mkdir -p. LKS_STORAGE naming the part that failed and why. */
 lks_status lks_folder_make(const char *path, lks_error *err) LKS_MUST_USE;
 

@@ -64,25 +64,6 @@ cleanup:
   return st;
 }
 
-/* best.weights.h5: another name of the new file, or a second copy where there are no links. */
-static lks_status keep_best(const lks_writer *writer, const char *newest, lks_error *err) {
-  lks_status st = LKS_OK;
-  lks_arena arena = {0};
-  const char *path = lks_arena_print(&arena, "%s/checkpoints/best.weights.h5", writer->run_folder);
-  TRY_ALLOC(path);
-  const char *aside = lks_aside_path(&arena, path);
-  TRY_ALLOC(aside);
-  (void)unlink(aside);
-  if (link(newest, aside) == 0) {
-    TRY(lks_file_publish(aside, path, err));
-  } else {
-    TRY(lks_checkpoint_write(path, writer->model, &writer->job.content, err));
-  }
-cleanup:
-  lks_arena_free(&arena);
-  return st;
-}
-
 /* Removes all but the newest `keep` files up to this step. Files of higher steps, left by a run
  * that was resumed from before them, are not counted: the one just written is always kept. */
 static lks_status prune(const lks_writer *writer, int64_t step, lks_error *err) {
@@ -128,7 +109,7 @@ static lks_status run_job(const lks_writer *writer, lks_error *err) {
     TRY(lks_history_write(content->history, history, err));
   }
   if (writer->job.is_best) {
-    TRY(keep_best(writer, path, err));
+    TRY(lks_best_point(writer->run_folder, path, err));
   }
   TRY(prune(writer, step, err));
 cleanup:

@@ -64,55 +64,6 @@ lks_status lks_trainer_settle(lks_trainer *trainer, lks_error *err) {
   return lks_agree(trainer->world, st, err);
 }
 
-/* Copies a file by way of one aside, part by part. */
-static lks_status copy_file(const char *from, const char *to, lks_error *err) {
-  enum { PART = 1 << 20 };
-  lks_status st = LKS_OK;
-  lks_arena arena = {0};
-  FILE *in = NULL, *out = NULL;
-  char *part = malloc(PART);
-  const char *aside = lks_aside_path(&arena, to);
-  TRY_ALLOC(part);
-  TRY_ALLOC(aside);
-  in = fopen(from, "rb");
-  if (in == NULL) {
-    FAIL(LKS_STORAGE, "check the folder's permissions", "%s: cannot read: %s", from,
-         strerror(errno));
-  }
-  out = fopen(aside, "wb");
-  if (out == NULL) {
-    TRY(lks_fail_write(err, to, errno));
-  }
-  size_t length = 0;
-  while ((length = fread(part, 1, PART, in)) > 0) {
-    if (fwrite(part, 1, length, out) != length) {
-      TRY(lks_fail_write(err, to, errno));
-    }
-  }
-  if (ferror(in)) {
-    FAIL(LKS_STORAGE, "check the disk", "%s: cannot read: %s", from, strerror(errno));
-  }
-  const int closed = fclose(out);
-  out = NULL;
-  if (closed != 0) {
-    TRY(lks_fail_write(err, to, errno));
-  }
-  TRY(lks_file_publish(aside, to, err));
-cleanup:
-  if (out != NULL) {
-    (void)fclose(out);
-  }
-  if (in != NULL) {
-    (void)fclose(in);
-  }
-  if (st != LKS_OK && aside != NULL) {
-    (void)unlink(aside);
-  }
-  free(part);
-  lks_arena_free(&arena);
-  return st;
-}
-
 lks_status lks_trainer_publish(lks_trainer *trainer, lks_error *err) {
   lks_status st = LKS_OK;
   const char *folder = trainer->settings->run.folder;
@@ -124,8 +75,8 @@ lks_status lks_trainer_publish(lks_trainer *trainer, lks_error *err) {
   if (trainer->settings->early.present && trainer->progress.stop_epoch > 0) {
     const lks_checkpoint checkpoint = describe(trainer, trainer->best_parameters);
     TRY(lks_checkpoint_write(path, trainer->run.model, &checkpoint, err));
-  } else if (stat(best, &there) == 0) {
-    TRY(copy_file(best, path, err));
+  } else if (trainer->progress.best_epoch > 0 && stat(best, &there) == 0) {
+    TRY(lks_file_copy(best, path, err));
   } else {
     const lks_checkpoint checkpoint = describe(trainer, trainer->state.parameters);
     TRY(lks_checkpoint_write(path, trainer->run.model, &checkpoint, err));

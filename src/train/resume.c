@@ -22,9 +22,20 @@ static void list_differences(const lks_difference *differences, int count, bool 
   "use run.folder=NEW for another run, --overwrite to begin anew, or checkpoint.resume=required "  \
   "to go on with the change"
 
-/* Rank 0: compares the stored configuration with the present one. *ended: keys that say how long
- * to train are the same. */
-static lks_status compare_settings(lks_trainer *trainer, const char *stored, bool *same_length,
+/* What a resumed run goes on with. */
+typedef struct continuity {
+  bool same_length;  /* keys that say how long to train are the same */
+  bool same_best;    /* checkpoint.best: its best value so far means something still */
+  bool same_monitor; /* early_stopping.monitor, likewise */
+} continuity;
+
+static bool same_monitor(const lks_settings *old, const lks_settings *new) {
+  return old->early.present &&
+         new->early.present &&strcmp(old->early.monitor, new->early.monitor) == 0;
+}
+
+/* Rank 0: compares the stored configuration with the present one. */
+static lks_status compare_settings(lks_trainer *trainer, const char *stored, continuity *same,
                                    lks_error *err) {
   lks_status st = LKS_OK;
   lks_settings *old = NULL;
@@ -38,11 +49,13 @@ static lks_status compare_settings(lks_trainer *trainer, const char *stored, boo
   TRY_ALLOC(old_root);
   TRY_ALLOC(new_root);
   TRY(lks_options_compare(lks_setting_rows, old_root, new_root, &arena, &differences, &count, err));
-  *same_length = true;
+  same->same_length = true;
+  same->same_best = strcmp(old->checkpoint.best, trainer->settings->checkpoint.best) == 0;
+  same->same_monitor = same_monitor(old, trainer->settings);
   for (int i = 0; i < count; ++i) {
     if (strcmp(differences[i].key, "train.epochs") == 0 ||
         strncmp(differences[i].key, "early_stopping", strlen("early_stopping")) == 0) {
-      *same_length = false;
+      same->same_length = false;
     }
   }
   const bool required = trainer->settings->checkpoint.resume == LKS_RESUME_REQUIRED;
@@ -78,13 +91,12 @@ cleanup:
   return st;
 }
 
-/* Rank 0: what to do, and for a resumed run its state and history. */
-static lks_status decide(lks_trainer *trainer, char **path, lks_error *err) {
+/* Rank 0: what to do, and from which checkpoint. */
+static lks_status decide(lks_trainer *trainer, char **path, continuity *same, lks_error *err) {
   lks_status st = LKS_OK;
   const lks_settings *settings = trainer->settings;
   char *passed = NULL;
   lks_checkpoint stored = {0};
-  bool same_length = false;
   trainer->start = LKS_START_NEW;
   if (trainer->request->overwrite || settings->checkpoint.resume == LKS_RESUME_OFF) {
     goto cleanup;
@@ -110,11 +122,11 @@ static lks_status decide(lks_trainer *trainer, char **path, lks_error *err) {
     FAIL(LKS_STORAGE, "use train.init_from to begin from it, in another run.folder",
          "%s was not written by lockstep", *path);
   }
-  TRY(compare_settings(trainer, stored.config, &same_length, err));
+  TRY(compare_settings(trainer, stored.config, same, err));
   TRY(check_data(trainer, &stored, err));
   const bool ended =
       stored.progress.complete &&
-      (stored.progress.stopped_early ? same_length
+      (stored.progress.stopped_early ? same->same_length
                                      : settings->train.epochs <= stored.progress.epoch);
   trainer->progress = stored.progress;
   trainer->start = ended ? LKS_START_COMPLETE : LKS_START_RESUMED;
@@ -152,17 +164,53 @@ cleanup:
   return st;
 }
 
+static void forget_best(lks_trainer *trainer) {
+  trainer->progress.best = (double)NAN;
+  trainer->progress.best_epoch = 0;
+}
+
+/* Rank 0: values of another metric say nothing, and a best value without its checkpoint would keep
+ * later ones from being the best. */
+static lks_status check_best(lks_trainer *trainer, const continuity *same, lks_error *err) {
+  lks_status st = LKS_OK;
+  lks_progress *progress = &trainer->progress;
+  const char *folder = trainer->settings->run.folder;
+  bool there = false;
+  if (!same->same_monitor) {
+    progress->stop_best = (double)NAN;
+    progress->stop_epoch = progress->stop_wait = 0;
+  }
+  if (!same->same_best && trainer->start == LKS_START_RESUMED) {
+    forget_best(trainer);
+  }
+  if (progress->best_epoch == 0) {
+    goto cleanup;
+  }
+  TRY(lks_best_mend(folder, progress->best_epoch, &there, err));
+  if (!there) {
+    (void)fprintf(stderr,
+                  "lockstep: warning: %s/checkpoints holds no checkpoint of epoch %lld, the best "
+                  "until now: the best is looked for anew\n",
+                  folder, (long long)progress->best_epoch);
+    forget_best(trainer);
+  }
+cleanup:
+  return st;
+}
+
 lks_status lks_trainer_resume(lks_trainer *trainer, lks_error *err) {
   lks_status st = LKS_OK;
   lks_world *world = trainer->world;
   const char *init = trainer->settings->train.init_from;
   char *path = NULL;
+  continuity same = {0};
   lks_world_phase(world, "checkpoint");
   trainer->progress = (lks_progress){.best = (double)NAN, .stop_best = (double)NAN};
   if (world->rank == 0) {
-    st = decide(trainer, &path, err);
+    st = decide(trainer, &path, &same, err);
     if (st == LKS_OK && trainer->start != LKS_START_NEW) {
       st = read_state(trainer, path, false, err);
+      st = st == LKS_OK ? check_best(trainer, &same, err) : st;
     } else if (st == LKS_OK && init[0] != '\0') {
       st = read_state(trainer, init, true, err);
     } else if (st == LKS_OK) {

@@ -74,11 +74,13 @@ static lks_status fail_not_finite(lks_trainer *trainer, const lks_control *contr
   lks_status st = LKS_OK;
   lks_world_phase(trainer->world, "step %lld", (long long)control->step);
   if (control->not_finite_here) {
-    st = lks_fail(err, LKS_NOT_FINITE,
-                  "lower optimizer.learning_rate or look at the scale of the data "
-                  "(data.scaling); the last checkpoint is from before this step",
+    st = lks_fail(err, LKS_NOT_FINITE, NULL,
                   "loss or gradient is not finite at step %lld of epoch %lld",
                   (long long)control->step, (long long)trainer->progress.epoch + 1);
+    lks_advise(err,
+               "lower optimizer.learning_rate or look at the scale of the data "
+               "(data.scaling)%s",
+               trainer->saved_step >= 0 ? "; the last checkpoint is from before this step" : "");
   }
   return lks_agree(trainer->world, st, err);
 }

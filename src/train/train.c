@@ -210,11 +210,19 @@ static void print_end(const lks_trainer *trainer) {
                  (long long)progress->epoch, settings->early.monitor,
                  (long long)progress->stop_epoch);
   }
-  (void)snprintf(value, sizeof value, "%.4f", progress->best);
-  (void)printf("Done in %s: best %s %s at epoch %lld; %s/model.weights.h5\n",
-               lks_format_duration(seconds, lks_now() - trainer->started),
-               settings->checkpoint.best, value, (long long)progress->best_epoch,
-               settings->run.folder);
+  /* Of what model.weights.h5 holds: see lks_trainer_publish. */
+  const bool chosen = settings->early.present && progress->stop_epoch > 0;
+  const int64_t epoch = chosen ? progress->stop_epoch : progress->best_epoch;
+  lks_format_duration(seconds, lks_now() - trainer->started);
+  if (epoch == 0) {
+    (void)printf("Done in %s: the last parameters; %s/model.weights.h5\n", seconds,
+                 settings->run.folder);
+    return;
+  }
+  (void)snprintf(value, sizeof value, "%.4f", chosen ? progress->stop_best : progress->best);
+  (void)printf("Done in %s: best %s %s at epoch %lld; %s/model.weights.h5\n", seconds,
+               chosen ? settings->early.monitor : settings->checkpoint.best, value,
+               (long long)epoch, settings->run.folder);
 }
 
 /* After the last epoch: the weights to use, the log's last line. */
@@ -231,6 +239,49 @@ static lks_status finish(lks_trainer *trainer, lks_error *err) {
     }
   }
   return lks_agree(trainer->world, st, err);
+}
+
+/* Rank 0: a complete run has its weights. One that died between its last checkpoint and them, or
+ * whose file was lost since, gets them now. */
+static lks_status mend_complete(lks_trainer *trainer, lks_error *err) {
+  lks_status st = LKS_OK;
+  const lks_settings *settings = trainer->settings;
+  const char *folder = settings->run.folder;
+  lks_checkpoint seen = {0};
+  lks_error ignored;
+  const char *path = lks_arena_print(&trainer->arena, "%s/model.weights.h5", folder);
+  const char *history = lks_arena_print(&trainer->arena, "%s/history.h5", folder);
+  TRY_ALLOC(path);
+  TRY_ALLOC(history);
+  if (access(path, F_OK) == 0 &&
+      lks_checkpoint_peek(path, &trainer->arena, &seen, &ignored) == LKS_OK) {
+    goto cleanup;
+  }
+  TRY(lks_history_write(&trainer->history, history, err));
+  TRY(lks_trainer_publish(trainer, err));
+  TRY(lks_journal_open(folder, trainer->progress.step, &trainer->journal, err));
+  TRY(lks_trainer_log_end(trainer, trainer->progress.stopped_early ? "early_stopping" : "done",
+                          err));
+  (void)printf("Written      %s, which was missing or damaged\n", path);
+cleanup:
+  return st;
+}
+
+/* Nothing to train. */
+static lks_status say_complete(lks_trainer *trainer, lks_error *err) {
+  lks_status st = LKS_OK;
+  if (trainer->world->rank == 0) {
+    st = mend_complete(trainer, err);
+  }
+  TRY(lks_agree(trainer->world, st, err));
+  if (trainer->world->rank == 0) {
+    (void)printf("Complete     %s: %lld epochs, step %lld; nothing to do (train.epochs=N for "
+                 "more, --overwrite to begin anew)\n",
+                 trainer->settings->run.folder, (long long)trainer->progress.epoch,
+                 (long long)trainer->progress.step);
+  }
+cleanup:
+  return st;
 }
 
 static void close_trainer(lks_trainer *trainer, bool began) {
@@ -280,12 +331,7 @@ lks_status lks_train(lks_world *world, lks_settings *settings, const lks_train_r
   }
   TRY(lks_trainer_resume(&trainer, err));
   if (trainer.start == LKS_START_COMPLETE) {
-    if (world->rank == 0) {
-      (void)printf("Complete     %s: %lld epochs, step %lld; nothing to do (train.epochs=N for "
-                   "more, --overwrite to begin anew)\n",
-                   settings->run.folder, (long long)trainer.progress.epoch,
-                   (long long)trainer.progress.step);
-    }
+    TRY(say_complete(&trainer, err));
     goto cleanup;
   }
   began = true;

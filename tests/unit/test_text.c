@@ -30,6 +30,8 @@ static void parses_whole_strings_only(void **state) {
     assert_false(lks_parse_real(not_reals[i], &x));
   }
   assert_true(lks_parse_bool("on", &b) && b);
+  assert_true(lks_parse_bool("FALSE", &b) && !b);
+  assert_true(lks_parse_bool("True", &b) && b);
   assert_true(lks_parse_bool("false", &b) && !b);
   assert_false(lks_parse_bool("True!", &b));
 }

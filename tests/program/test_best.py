@@ -1,0 +1,203 @@
+#!/usr/bin/env python3
+"""What a run hands over is what it says: best.weights.h5 and model.weights.h5 after a change of
+metric, after a death between two files, and after a file was lost."""
+
+import os
+import re
+import shutil
+import subprocess
+import unittest
+
+import h5py
+
+import harness
+from harness import class_config, class_rows
+
+
+def stored(path, name):
+    with h5py.File(path) as file:
+        return file[f"lockstep/progress/{name}"][()]
+
+
+class BestTest(harness.ProgramTest):
+    def setUp(self):
+        super().setUp()
+        x, labels = class_rows(600)
+        self.write_h5("data.h5", x=x, y=labels)
+        config = class_config(
+            data={"validation": 0.2}, train={"batch_size": 16, "epochs": 3}, metrics=["accuracy"]
+        )
+        config["checkpoint"] = {"keep": 0}
+        self.config = self.write_config(config)
+
+    def file(self, *parts):
+        return self.path("run", *parts)
+
+    def best(self):
+        return self.file("checkpoints", "best.weights.h5")
+
+    def model(self):
+        return self.file("model.weights.h5")
+
+    def step_of(self, epoch):
+        """The numbered checkpoint of an epoch's end."""
+        for path in harness.checkpoints(self.file()):
+            if stored(path, "epoch") == epoch:
+                return path
+        raise AssertionError(f"no checkpoint of epoch {epoch}")
+
+    def said(self, text):
+        """Metric, value and epoch of the last line."""
+        found = re.search(r"best (\w+) (\S+) at epoch (\d+)", text)
+        self.assertIsNotNone(found, text)
+        return found[1], float(found[2]), int(found[3])
+
+    def value_of(self, metric, epoch):
+        epochs = [e for e in harness.read_log(self.file()) if e["event"] == "epoch"]
+        return {e["epoch"]: e[metric] for e in epochs}[epoch]
+
+    def test_another_best_metric_begins_anew(self):
+        self.succeed("train", self.config, "train.epochs=1")
+        result = self.succeed("train", self.config, "checkpoint.best=val_accuracy")
+        metric, value, epoch = self.said(result.outs[0])
+        self.assertEqual(metric, "val_accuracy")
+        self.assertGreater(epoch, 1)
+        self.assertAlmostEqual(value, self.value_of(metric, epoch), places=3)
+        self.assertEqual(stored(self.model(), "epoch"), epoch)
+
+    def test_another_monitor_begins_anew(self):
+        stop = "early_stopping.patience=50"
+        self.succeed("train", self.config, stop, "early_stopping.monitor=val_loss")
+        result = self.succeed(
+            "train", self.config, stop, "early_stopping.monitor=val_accuracy", "train.epochs=5"
+        )
+        metric, value, epoch = self.said(result.outs[0])
+        self.assertEqual(metric, "val_accuracy")
+        self.assertGreater(epoch, 3)
+        self.assertAlmostEqual(value, self.value_of(metric, epoch), places=3)
+
+    def test_says_the_epoch_that_early_stopping_chose(self):
+        result = self.succeed(
+            "train", self.config, "early_stopping.patience=1", "early_stopping.min_delta=1e3"
+        )
+        metric, value, epoch = self.said(result.outs[0])
+        self.assertEqual((metric, epoch), ("val_loss", 1))
+        self.assertAlmostEqual(value, self.value_of(metric, 1), places=3)
+
+    def test_dead_before_best_was_renamed(self):
+        """Its checkpoint says that the last epoch is the best; best.weights.h5 is one before."""
+        epoch = self.said(self.succeed("train", self.config).outs[0])[2]
+        self.assertGreater(epoch, 1, "the rows are too hard for this test")
+        right, old = self.step_of(epoch), self.step_of(epoch - 1)
+        for lost in (False, True):
+            with self.subTest(lost=lost):
+                os.unlink(self.best())
+                if not lost:
+                    shutil.copy(old, self.best())
+                os.unlink(self.model())
+                self.succeed("train", self.config, ranks=0 if lost else 2)
+                self.assertEqual(stored(self.best(), "step"), stored(right, "step"))
+                self.assertEqual(stored(self.model(), "step"), stored(right, "step"))
+
+    def test_no_checkpoint_of_the_best(self):
+        """Nothing is learned, so that the first epoch stays the best; its checkpoints are gone."""
+        still = "optimizer.learning_rate=1e-30"
+        self.succeed("train", self.config, still)
+        self.assertEqual(stored(self.best(), "best_epoch"), 1)
+        os.unlink(self.best())
+        os.unlink(self.step_of(1))
+        result = self.succeed("train", self.config, still, "train.epochs=5", ranks=2)
+        self.assertRegex(result.err, "warning: .*no checkpoint of epoch 1, .* looked for anew")
+        self.assertEqual(self.said(result.out)[2], 4)
+        self.assertEqual(stored(self.model(), "epoch"), 4)
+
+    def test_dead_before_the_weights_were_written(self):
+        self.succeed("train", self.config)
+        whole = harness.read_layers(self.model())
+        for damage in ("lost", "cut"):
+            with self.subTest(damage=damage):
+                if damage == "lost":
+                    os.unlink(self.model())
+                else:
+                    os.truncate(self.model(), os.path.getsize(self.model()) // 2)
+                result = self.succeed("train", self.config, ranks=2)
+                self.assertIn("which was missing or damaged", result.outs[0])
+                self.assertIn("nothing to do", result.outs[0])
+                for name, values in harness.read_layers(self.model()).items():
+                    self.assertEqual(values.tobytes(), whole[name].tobytes())
+                self.assertEqual(harness.read_log(self.file())[-1]["event"], "end")
+                self.succeed("evaluate", "run")
+        again = self.succeed("train", self.config)
+        self.assertNotIn("missing", again.outs[0])
+
+
+class OutputTest(harness.ProgramTest):
+    """Outputs do not take the place of something else."""
+
+    def setUp(self):
+        super().setUp()
+        x, labels = class_rows(64)
+        self.data = self.write_h5("data.h5", x=x, y=labels)
+        self.config = self.write_config(class_config(train={"batch_size": 16, "epochs": 1}))
+
+    def bytes_of(self, path):
+        with open(path, "rb") as file:
+            return file.read()
+
+    def under(self, script, *line):
+        """The program started by a shell: code, and what it said on stderr."""
+        done = subprocess.run(
+            ["/bin/sh", "-c", script, "sh", harness.PROGRAM, *line],
+            cwd=self.folder,
+            env=harness.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=harness.TIMEOUT,
+            check=False,
+        )
+        return done.returncode, done.stderr
+
+    def test_predict(self):
+        self.succeed("train", self.config)
+        line = ("predict", "run", "--in", self.data, "--features", "x", "--out")
+        model = self.path("run", "model.weights.h5")
+        os.symlink(self.data, self.path("link.h5"))
+        os.mkfifo(self.path("fifo"))
+        self.write_text("notes.txt", "mine")
+        before = {path: self.bytes_of(path) for path in (self.data, model)}
+        for ranks in (0, 2):
+            self.fail_with(2, "written over itself", *line, self.data, ranks=ranks)
+            self.fail_with(2, "written over itself", *line, self.path("link.h5"), ranks=ranks)
+        self.fail_with(2, "written over itself", *line, model)
+        self.fail_with(2, "not a regular file", *line, self.path("fifo"))
+        self.fail_with(2, "is there already", *line, self.path("notes.txt"))
+        for path, content in before.items():
+            self.assertEqual(content, self.bytes_of(path))
+        self.write_text("empty.h5", "")
+        for _ in range(2):  # its own earlier output is replaced
+            self.succeed(*line, self.path("empty.h5"))
+
+    def test_report(self):
+        self.fail_with(2, "is there already", "devices", "report", self.data)
+        for _ in range(2):
+            self.succeed("devices", "report", self.path("report.h5"))
+
+    def test_results_that_cannot_be_printed(self):
+        self.succeed("train", self.config)
+        for line in (["evaluate", "run"], ["inspect", self.data], ["options"]):
+            code, err = self.under('exec "$@" >/dev/full', *line)
+            self.assertEqual(code, 7, f"{line}: {err}")
+            self.assertIn("cannot write to standard output: No space left", err)
+        again = ["train", self.config, "--overwrite"]
+        self.assertEqual(self.under('exec "$@" >/dev/full', *again), (0, ""))
+
+    def test_limit_of_file_sizes(self):
+        code, err = self.under('ulimit -f 4; exec "$@"', "train", self.config)
+        self.assertEqual(code, 7, err)
+        self.assertRegex(err, "cannot write .*File too large")
+        self.assertEqual(harness.leftovers(self.path("run")), [])
+
+
+if __name__ == "__main__":
+    unittest.main()
