@@ -20,7 +20,7 @@ lks_status lks_file_replaceable(const char *path, const char *object, const char
                                 lks_error *err) {
   lks_status st = LKS_OK;
   struct stat out, in;
-  if (stat(path, &out) != 0) {
+  if (stat(path, &out) != 0 || S_ISDIR(out.st_mode)) {
     goto cleanup; /* nothing there, or writing will say what is wrong */
   }
   if (!S_ISREG(out.st_mode)) {
