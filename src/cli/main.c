@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/blas.h"
@@ -168,6 +169,16 @@ static int printed(const lks_cli *cli, int code) {
   return code;
 }
 
+/* Under a limit of address space a thread of OpenBLAS may never get the memory that it waits for,
+ * and the library's end waits for the thread. Nothing is left for the libraries to end. */
+static void leave_at_once(int code) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
+    (void)fflush(NULL);
+    _exit(code);
+  }
+}
+
 int main(int argc, char **argv) {
   lks_cli cli = {0};
   lks_error err;
@@ -192,5 +203,7 @@ int main(int argc, char **argv) {
     code = run_ranks(&cli, parsed, &err);
   }
   lks_arena_free(&cli.arena);
-  return printed(&cli, code);
+  code = printed(&cli, code);
+  leave_at_once(code);
+  return code;
 }
