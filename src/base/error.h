@@ -54,7 +54,7 @@ void lks_error_clear(lks_error *err);
   do {                                                                                             \
     if ((pointer) == NULL) {                                                                       \
       FAIL(LKS_NO_MEMORY, "use fewer ranks a node, or a node with more memory",                    \
-           "out of memory for %s", #pointer);                                                      \
+           "out of memory for %s", &#pointer[#pointer[0] == '*']);                                 \
     }                                                                                              \
   } while (0)
 

@@ -87,6 +87,10 @@ lks_status lks_h5_fail(lks_error *err, const lks_h5_where *where) {
   char why[512];
   char room[48];
   lks_h5_reason(why, sizeof(why));
+  if (strstr(why, "memory allocation failed") != NULL) {
+    return lks_fail(err, LKS_NO_MEMORY, "give the process more memory", "%s: out of memory: %s",
+                    where->file, why);
+  }
   if (where->writing) {
     free_space(where->file, why, room);
     const char *remedy = "use a folder that can be written and has room";
@@ -95,9 +99,10 @@ lks_status lks_h5_fail(lks_error *err, const lks_h5_where *where) {
                : lks_fail(err, LKS_STORAGE, remedy, "cannot write %s: %s%s (at '%s')", where->file,
                           why, room, where->object);
   }
-  const char *remedy = strstr(why, "filter") != NULL
-                           ? "rewrite it without that compression: h5repack -f GZIP=4 IN OUT"
-                           : "copy or write the file again; h5dump shows what is left of it";
+  const bool packed = strstr(why, "filter") != NULL || strstr(why, "plugin") != NULL;
+  const char *remedy =
+      packed ? "HDF5 has no such filter here: write it with gzip or none, by what wrote it"
+             : "copy or write the file again; h5dump shows what is left of it";
   return where->object == NULL
              ? lks_fail(err, LKS_DATA, remedy, "%s: damaged: %s", where->file, why)
              : lks_fail(err, LKS_DATA, remedy, "%s: cannot read '%s': %s", where->file,

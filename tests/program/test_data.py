@@ -120,6 +120,13 @@ class LayoutTest(harness.ProgramTest):
             with self.subTest(layout=name):
                 self.assertEqual(self.train(name, write(**options)), wanted)
 
+    def test_filter_that_hdf5_lacks(self):
+        with h5py.File(self.path("data.h5"), "w") as f:
+            for name, values in (("x", np.zeros((40, 3), "f4")), ("y", np.zeros((40, 1), "f4"))):
+                f.create_dataset(name, data=values, compression="lzf")
+        config = self.write_config(regression_config(model=[{"dense": {"units": 1}}]))
+        self.fail_with(3, ["cannot read 'x'", "gzip or none"], "train", config)
+
     def test_one_feature(self):
         def write(f):
             f["x"] = self.x[:, 0].astype("f4")
