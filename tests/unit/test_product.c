@@ -113,6 +113,21 @@ static void test_deep(void **state) {
   try_layouts(1, 1, 1500, true, 1);
 }
 
+/* Few columns and many rows, which are computed turned round. */
+static void test_narrow(void **state) {
+  (void)state;
+  static const int64_t rows[] = {31, 32, 33, 47, 64, 100};
+  static const int64_t depths[] = {1, 16, 33, 600};
+  for (int64_t columns = 2; columns <= 13; ++columns) {
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; ++r) {
+      for (size_t d = 0; d < sizeof depths / sizeof *depths; ++d) {
+        try_layouts(rows[r], columns, depths[d], (r + d) % 2 == 0, 1);
+        try_layouts(rows[r], columns, depths[d], (r + d) % 2 == 1, 1);
+      }
+    }
+  }
+}
+
 static void test_blas(void **state) {
   (void)state;
   const int64_t many = (int64_t)1 << 40;
@@ -154,8 +169,9 @@ static void test_not_finite(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_edges), cmocka_unit_test(test_deep),
-                                     cmocka_unit_test(test_blas), cmocka_unit_test(test_aliased),
-                                     cmocka_unit_test(test_not_finite)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_edges),   cmocka_unit_test(test_deep),
+      cmocka_unit_test(test_narrow),  cmocka_unit_test(test_blas),
+      cmocka_unit_test(test_aliased), cmocka_unit_test(test_not_finite)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
