@@ -49,7 +49,8 @@ void lks_error_clear(lks_error *err);
     goto cleanup;                                                                                  \
   } while (0)
 
-/* Fails with LKS_NO_MEMORY when a pointer that was just allocated is NULL. */
+/* Fails with LKS_NO_MEMORY when a pointer that was just allocated is NULL. Names it, for *out as
+ * `out`. */
 #define TRY_ALLOC(pointer)                                                                         \
   do {                                                                                             \
     if ((pointer) == NULL) {                                                                       \

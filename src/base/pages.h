@@ -10,8 +10,8 @@ void *lks_pages_alloc(size_t bytes);
 
 /* Asks for huge pages where [base, base + bytes) covers whole ones: a wish, before the first touch.
  * With rows picked anywhere in a table, and parameters, slots and gradients walked side by side, a
- * step misses fewer translations: 784-128-10 in batches of 128 takes 4 % less (one rank, 8 runs).
- */
+ * step misses fewer translations: 784-128-10 in batches of 128 takes 4 % less (one rank, medians of
+ * 8 runs, huge pages by malloc's own switch for them). */
 void lks_pages_advise(void *base, size_t bytes);
 
 #endif

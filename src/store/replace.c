@@ -1,6 +1,4 @@
 /* Whether an output may take the place of what is there. */
-#include <errno.h>
-#include <string.h>
 #include <sys/stat.h>
 
 #include "base/h5.h"

@@ -1,10 +1,7 @@
 /* What a run keeps: checkpoints through the writer, history and log, the final weights. */
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "train/trainer.h"
 

@@ -29,9 +29,9 @@ typedef struct continuity {
   bool same_monitor; /* early_stopping.monitor, likewise */
 } continuity;
 
-static bool same_monitor(const lks_settings *old, const lks_settings *new) {
-  return old->early.present &&
-         new->early.present &&strcmp(old->early.monitor, new->early.monitor) == 0;
+static bool same_monitor(const lks_settings *old, const lks_settings *present) {
+  return old->early.present && present->early.present &&
+         strcmp(old->early.monitor, present->early.monitor) == 0;
 }
 
 /* Rank 0: compares the stored configuration with the present one. */
