@@ -33,7 +33,8 @@ static lks_status measure_product(lks_world *world, float *arrays, double *flops
                                .b = arrays + n * n,
                                .b_depth = n,
                                .b_column = 1,
-                               .c = arrays + 2 * n * n};
+                               .c = arrays + 2 * n * n,
+                               .c_row = n};
   for (int i = 0; i < REPEATS; ++i) {
     TRY(begin_together(world, &began, err));
     lks_product_cpu(&product, n * n);

@@ -27,7 +27,8 @@ static float *values(int64_t count, uint32_t key) {
 
 /* Terms are below 1/4, so `depth` roundings are below depth eps depth / 4. */
 static void try_product(lks_product p, int64_t weights) {
-  const int64_t size = p.rows * p.columns;
+  p.c_row = p.c_row > 0 ? p.c_row : p.columns;
+  const int64_t size = p.rows * p.c_row;
   float *a = values(p.rows * p.depth + LKS_PRODUCT_SLACK, 1);
   float *b = values(p.depth * p.columns + LKS_PRODUCT_SLACK, 2);
   for (int64_t i = 0; i < LKS_PRODUCT_SLACK; ++i) { /* may be read, never counts */
@@ -44,11 +45,14 @@ static void try_product(lks_product p, int64_t weights) {
   const double bound = (double)FLT_EPSILON * ((double)p.depth * (double)p.depth / 4.0 + 1.0);
   for (int64_t i = 0; i < p.rows; ++i) {
     for (int64_t j = 0; j < p.columns; ++j) {
-      double sum = p.add ? (double)before[i * p.columns + j] : 0.0;
+      double sum = p.add ? (double)before[i * p.c_row + j] : 0.0;
       for (int64_t k = 0; k < p.depth; ++k) {
         sum += (double)a[i * p.a_row + k * p.a_depth] * (double)b[k * p.b_depth + j * p.b_column];
       }
-      assert_true(fabs(sum - (double)c[i * p.columns + j]) <= bound);
+      assert_true(fabs(sum - (double)c[i * p.c_row + j]) <= bound);
+    }
+    for (int64_t j = p.columns; j < p.c_row; ++j) { /* another rank's */
+      assert_true(c[i * p.c_row + j] == before[i * p.c_row + j]);
     }
   }
   for (int64_t i = size; i < size + SENTINELS; ++i) {
@@ -138,6 +142,22 @@ static void test_blas(void **state) {
   try_layouts(1, 1, 1, false, many);
 }
 
+/* Columns of a larger c, the rest of which is another rank's. */
+static void test_columns(void **state) {
+  (void)state;
+  const lks_product part = {
+      .rows = 9, .columns = 17, .depth = 33, .a_row = 33, .a_depth = 1, .c_row = 29};
+  lks_product forward = part, input = part;
+  forward.b_depth = 17;
+  forward.b_column = 1;
+  input.b_depth = 1;
+  input.b_column = 33;
+  try_product(forward, (int64_t)1 << 40);
+  try_product(input, (int64_t)1 << 40);
+  assert_true(lks_product_is_large((int64_t)1 << 40));
+  assert_false(lks_product_is_large(784 * 128));
+}
+
 /* Only the gradient of weights reads a across its rows, and 64 floats apart is too even. */
 static void test_aliased(void **state) {
   (void)state;
@@ -163,15 +183,17 @@ static void test_not_finite(void **state) {
                          .b = b,
                          .b_depth = 1,
                          .b_column = 1,
-                         .c = &c};
+                         .c = &c,
+                         .c_row = 1};
   lks_product_cpu(&p, 20);
   assert_true(isnan(c));
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_edges),   cmocka_unit_test(test_deep),
-      cmocka_unit_test(test_narrow),  cmocka_unit_test(test_blas),
-      cmocka_unit_test(test_aliased), cmocka_unit_test(test_not_finite)};
+      cmocka_unit_test(test_edges),     cmocka_unit_test(test_deep),
+      cmocka_unit_test(test_narrow),    cmocka_unit_test(test_blas),
+      cmocka_unit_test(test_columns),   cmocka_unit_test(test_aliased),
+      cmocka_unit_test(test_not_finite)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -96,14 +96,19 @@ void lks_gather_feed_cpu(const lks_plan *plan, const lks_feed *feed, int64_t fir
 
 /* ---- dense.c: row-major; x [rows, inputs], y and z [rows, outputs], w [inputs, outputs] */
 
-void lks_dense_forward_cpu(const lks_op *op, int64_t rows, float *work, const float *parameters);
+/* Columns [first, end) of z and y; fewer than all only where weights are large (product.h), and the
+ * activation is not across rows. */
+void lks_dense_forward_cpu(const lks_op *op, int64_t rows, float *work, const float *parameters,
+                           int64_t first, int64_t end);
 /* Rows [first, end) of dW, of `inputs` that it has; accumulate: added to what is there. */
 void lks_dense_weights_cpu(const lks_op *op, int64_t rows, const float *work, float *gradients,
                            int64_t first, int64_t end, bool accumulate);
 /* db; nothing without a bias. */
 void lks_dense_bias_cpu(const lks_op *op, int64_t rows, const float *work, float *gradients,
                         bool accumulate);
-void lks_dense_input_cpu(const lks_op *op, int64_t rows, float *work, const float *parameters);
+/* Columns [first, end) of dx, as in lks_dense_forward_cpu. */
+void lks_dense_input_cpu(const lks_op *op, int64_t rows, float *work, const float *parameters,
+                         int64_t first, int64_t end);
 
 /* ---- pointwise.c */
 

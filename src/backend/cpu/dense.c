@@ -3,22 +3,29 @@
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/product.h"
 
-void lks_dense_forward_cpu(const lks_op *op, int64_t rows, float *work, const float *parameters) {
-  float *z = work + op->aux;
+void lks_dense_forward_cpu(const lks_op *op, int64_t rows, float *work, const float *parameters,
+                           int64_t first, int64_t end) {
+  const int64_t width = op->outputs, count = end - first;
+  float *z = work + op->aux + first, *y = work + op->out + first;
   const lks_product product = {.rows = rows,
-                               .columns = op->outputs,
+                               .columns = count,
                                .depth = op->inputs,
                                .a = work + op->in,
                                .a_row = op->inputs,
                                .a_depth = 1,
-                               .b = parameters + op->weights,
-                               .b_depth = op->outputs,
+                               .b = parameters + op->weights + first,
+                               .b_depth = width,
                                .b_column = 1,
-                               .c = z};
-  lks_product_cpu(&product, op->inputs * op->outputs);
-  const float *bias = op->has_bias ? parameters + op->bias : NULL;
-  if (bias != NULL || op->activation != NULL) {
-    lks_activate_cpu(op->activation, bias, z, work + op->out, rows, op->outputs);
+                               .c = z,
+                               .c_row = width};
+  lks_product_cpu(&product, op->inputs * width);
+  const float *bias = op->has_bias ? parameters + op->bias + first : NULL;
+  if (bias == NULL && op->activation == NULL) {
+    return;
+  }
+  const int64_t together = count == width ? rows : 1; /* rows that lie one behind the other */
+  for (int64_t row = 0; row < rows; row += together) {
+    lks_activate_cpu(op->activation, bias, z + row * width, y + row * width, together, count);
   }
 }
 
@@ -43,6 +50,7 @@ void lks_dense_weights_cpu(const lks_op *op, int64_t rows, const float *work, fl
                                .b_depth = op->outputs,
                                .b_column = 1,
                                .c = gradients + op->weights + (size_t)(first * op->outputs),
+                               .c_row = op->outputs,
                                .add = accumulate};
   lks_product_cpu(&product, op->inputs * op->outputs);
 }
@@ -61,20 +69,29 @@ void lks_dense_bias_cpu(const lks_op *op, int64_t rows, const float *work, float
   add_rows(work + op->out, rows, op->outputs, db);
 }
 
-void lks_dense_input_cpu(const lks_op *op, int64_t rows, float *work, const float *parameters) {
-  float *dx = work + op->out;
+void lks_dense_input_cpu(const lks_op *op, int64_t rows, float *work, const float *parameters,
+                         int64_t first, int64_t end) {
+  const int64_t width = op->inputs, count = end - first;
+  float *dx = work + op->out + first;
+  const float *y = work + op->y + first, *z = work + op->z + first;
   const lks_product product = {.rows = rows,
-                               .columns = op->inputs,
+                               .columns = count,
                                .depth = op->outputs,
                                .a = work + op->in,
                                .a_row = op->outputs,
                                .a_depth = 1,
-                               .b = parameters + op->weights,
+                               .b = parameters + op->weights + first * op->outputs,
                                .b_depth = 1,
                                .b_column = op->outputs,
-                               .c = dx};
-  lks_product_cpu(&product, op->inputs * op->outputs);
-  if (op->activation != NULL) {
-    lks_derive_cpu(op->activation, work + op->y, work + op->z, dx, rows, op->inputs);
+                               .c = dx,
+                               .c_row = width};
+  lks_product_cpu(&product, width * op->outputs);
+  if (op->activation == NULL) {
+    return;
+  }
+  const int64_t together = count == width ? rows : 1;
+  for (int64_t row = 0; row < rows; row += together) {
+    const int64_t at = row * width;
+    lks_derive_cpu(op->activation, y + at, z + at, dx + at, together, count);
   }
 }

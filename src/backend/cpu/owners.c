@@ -1,7 +1,8 @@
 /* A step with gradients by owners: the ranks of a node keep the activations of a batch in common,
  * and each makes the gradient of the weights that it owns from the rows of all.
  *
- *   1. Each rank runs `train` on its rows, which lie behind those of lower ranks.
+ *   1. Each rank runs `train` on its rows, which lie behind those of lower ranks; or, of products
+ *      that pay it, on its columns of all rows, between two barriers.
  *   2. Barrier: activations and their gradients complete; the control blocks with them.
  *   3. Each rank runs `weights` on its slice of the parameters and all rows, and says whether that
  *      is finite.
@@ -77,27 +78,102 @@ static lks_op from_row(const lks_op *op, size_t first) {
   return moved;
 }
 
-/* Forward and backward of this rank's rows; false: the loss, or a gradient, is not finite. */
-static bool run_rows(lks_cpu *cpu, const lks_step *step, int64_t first, lks_cpu_block *b) {
+/* Whether ranks divide a product by columns. BLAS copies what it multiplies: all weights and a
+ * share of the rows when rows are divided, a share of the weights and all rows when columns are,
+ * which is less where there are more columns than rows. Of 256 rows and 4096 by 4096 weights on two
+ * cores, a forward product takes 43 ms instead of 50, the gradient of the inputs 43 instead of 47.
+ */
+static bool is_by_columns(const lks_cpu *cpu, const lks_op *op) {
+  const bool forward = op->kind == LKS_OP_DENSE_FORWARD;
+  const int64_t columns = forward ? op->outputs : op->inputs;
+  if (!is_common(cpu) || (!forward && op->kind != LKS_OP_DENSE_BACKWARD_INPUT)) {
+    return false;
+  }
+  const bool whole = op->activation != NULL && lks_activation_row_of(op->activation)->across_row;
+  return !whole && columns > cpu->plan->batch_size &&
+         lks_product_is_large(op->inputs * op->outputs);
+}
+
+/* Where a rank's columns begin: whole cache lines, the last rank takes what is left. */
+static int64_t first_column(int64_t columns, int rank, int ranks) {
+  enum { LINE = 16 }; /* floats */
+  return rank < ranks ? columns / LINE * rank / ranks * LINE : columns;
+}
+
+/* This rank's columns of a product, of the rows of all. */
+static void run_columns(lks_cpu *cpu, const lks_op *op, int64_t rows, float *work) {
+  const float *parameters = cpu->exchange.values.w;
+  const int rank = cpu->world->rank, ranks = cpu->world->size;
+  const bool forward = op->kind == LKS_OP_DENSE_FORWARD;
+  const int64_t columns = forward ? op->outputs : op->inputs;
+  const int64_t first = first_column(columns, rank, ranks);
+  const int64_t end = first_column(columns, rank + 1, ranks);
+  if (first == end) {
+    return;
+  }
+  if (forward) {
+    lks_dense_forward_cpu(op, rows, work, parameters, first, end);
+  } else {
+    lks_dense_input_cpu(op, rows, work, parameters, first, end);
+  }
+}
+
+/* An operation on this rank's rows, which begin at `first`. */
+static void run_rows(lks_cpu *cpu, const lks_op *whole, int64_t first, lks_cpu_block *b) {
+  const lks_op op = from_row(whole, (size_t)first);
+  if (op.kind == LKS_OP_DENSE_FORWARD) { /* its owners have updated them since */
+    const int64_t weights = op.inputs * op.outputs;
+    lks_product_fetch(cpu->exchange.values.w + op.weights, 1, weights, weights, weights);
+  }
+  lks_run_ops_cpu(cpu, &op, 1, b);
+}
+
+/* A barrier within forward and backward, on the account of the exchange. */
+static lks_status meet_within(lks_cpu *cpu, lks_error *err) {
+  const double began = cpu->profile ? lks_now() : 0.0;
+  const lks_status st = lks_exchange_meet(&cpu->exchange, err);
+  const double took = cpu->profile ? lks_now() - began : 0.0;
+  cpu->exchanged += took;
+  cpu->compute -= took;
+  return st;
+}
+
+/* Forward and backward of `rows` rows from `first` on, and of this rank's columns. *finite: the
+ * loss and, of rows that were not divided by columns, the lowest gradient. Collective where rows
+ * are in common: a rank without rows meets the others too. */
+static lks_status run_train(lks_cpu *cpu, const lks_step *step, int64_t first, int64_t rows,
+                            lks_cpu_block *b, bool *finite, lks_error *err) {
+  lks_status st = LKS_OK;
   const lks_plan *plan = cpu->plan;
   float *features = b->work + plan->common.input + (size_t)(first * plan->model->inputs);
   float *targets = b->work + plan->common.targets + (size_t)(first * plan->target_columns);
-  b->rows = step->feed->count;
+  bool divided = false;
+  b->rows = rows;
   b->targets = targets;
-  b->mask.row_ids = step->feed->row_ids;
-  lks_gather_feed_cpu(plan, step->feed, 0, b->rows, features, targets);
+  if (rows > 0) {
+    b->mask.row_ids = step->feed->row_ids;
+    lks_gather_feed_cpu(plan, step->feed, 0, rows, features, targets);
+  }
   for (int i = 0; i < plan->train.count; ++i) {
-    const lks_op op = from_row(&plan->train.ops[i], (size_t)first);
-    if (op.kind == LKS_OP_DENSE_FORWARD) { /* its owners have updated them since */
-      const int64_t weights = op.inputs * op.outputs;
-      lks_product_fetch(cpu->exchange.values.w + op.weights, 1, weights, weights, weights);
+    const lks_op *op = &plan->train.ops[i];
+    const bool before = divided;
+    divided = is_by_columns(cpu, op);
+    if (divided || before) {
+      TRY(meet_within(cpu, err)); /* what others made is read now */
     }
-    lks_run_ops_cpu(cpu, &op, 1, b);
+    if (divided) {
+      run_columns(cpu, op, step->global_rows, b->work);
+      lks_world_beat(cpu->world);
+    } else if (rows > 0) {
+      run_rows(cpu, op, first, b);
+    }
   }
   /* Where a number is not finite, the lowest dz mostly tells whose row it was. */
   const lks_op lowest = from_row(&plan->weights.ops[plan->weights.count - 1], (size_t)first);
-  return lks_all_finite(b->work + lowest.out, (size_t)(b->rows * lowest.outputs)) &&
-         b->sums.loss - b->sums.loss == 0.0;
+  *finite = b->sums.loss - b->sums.loss == 0.0 &&
+            (divided || lks_all_finite(b->work + lowest.out, (size_t)(rows * lowest.outputs)));
+cleanup:
+  return st;
 }
 
 /* Elements [first, first + count) of the gradient, from `rows` rows. */
@@ -134,7 +210,7 @@ static lks_status step_apart(lks_cpu *cpu, const lks_step *step, const lks_updat
   const double began = cpu->profile ? lks_now() : 0.0;
   bool finite = true;
   if (rows > 0) {
-    finite = run_rows(cpu, step, 0, &b);
+    TRY(run_train(cpu, step, 0, rows, &b, &finite, err));
     make_gradients(cpu, b.work, rows, 0, p);
   } else {
     memset(gradients, 0, p * sizeof *gradients);
@@ -158,7 +234,8 @@ static lks_status step_common(lks_cpu *cpu, const lks_step *step, const lks_upda
   const int64_t rows = step->votes.failed ? 0 : step->feed->count;
   lks_cpu_block b = lks_begin_step_cpu(cpu, step, cpu->common.base);
   double times[5] = {cpu->profile ? lks_now() : 0.0};
-  bool finite = rows == 0 || run_rows(cpu, step, step->feed->first, &b);
+  bool finite = true;
+  TRY(run_train(cpu, step, rows > 0 ? step->feed->first : 0, rows, &b, &finite, err));
   lks_put_control_cpu(exchange->gradients + p, cpu->plan->model, &step->votes, &b, rows, finite);
   times[1] = cpu->profile ? lks_now() : 0.0;
   TRY(lks_exchange_meet(exchange, err)); /* activations complete */

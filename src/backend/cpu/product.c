@@ -75,7 +75,7 @@ static void by_blas(const lks_product *p) {
               b_turned ? CblasTrans : CblasNoTrans, (int)p->rows, (int)p->columns, (int)p->depth,
               1.0f, p->a, (int)(a_turned ? p->a_depth : p->a_row), p->b,
               (int)(b_turned ? p->b_column : p->b_depth), p->add ? 1.0f : 0.0f, p->c,
-              (int)p->columns);
+              (int)p->c_row);
 }
 
 /* Rows of `width` floats: columns of b from `column` on, turned; those past the end 0. In vectors:
@@ -222,6 +222,10 @@ static void run_narrow(const lks_product *p, const cpu_level *level) {
   }
 }
 
+bool lks_product_is_large(int64_t weights) {
+  return weights > LARGE;
+}
+
 bool lks_product_is_own(const lks_product *p, int64_t weights) {
   const bool aliased = p->a_depth != 1 && p->a_depth % ALIASED == 0;
   return weights <= (aliased ? SMALL : LARGE) && find_level() != NULL;
@@ -229,7 +233,7 @@ bool lks_product_is_own(const lks_product *p, int64_t weights) {
 
 void lks_product_fetch(const float *operand, int64_t rows, int64_t width, int64_t stride,
                        int64_t weights) {
-  if (weights > LARGE || find_level() == NULL) {
+  if (lks_product_is_large(weights) || find_level() == NULL) {
     return;
   }
   for (int64_t row = 0; row < rows; ++row) {
@@ -260,6 +264,7 @@ void lks_product_cpu(const lks_product *product, int64_t weights) {
                                 .b_depth = product->a_depth,
                                 .b_column = product->a_row,
                                 .c = product->c,
+                                .c_row = product->rows,
                                 .add = product->add};
     run_panels(&turned, level);
   }

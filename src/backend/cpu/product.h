@@ -8,10 +8,11 @@
 
 enum { LKS_PRODUCT_SLACK = 32 }; /* floats */
 
-/* c (+)= a b. c is [rows, columns], row-major. Element (i, k) of a is a[i * a_row + k * a_depth],
- * element (k, j) of b is b[k * b_depth + j * b_column]; one stride of each is 1. c overlaps
- * neither. a and b can be read for LKS_PRODUCT_SLACK floats past their ends: what is there changes
- * nothing, but vectors reach over it. */
+/* c (+)= a b. Element (i, k) of a is a[i * a_row + k * a_depth], element (k, j) of b is
+ * b[k * b_depth + j * b_column], element (i, j) of c is c[i * c_row + j]; one stride of a and of b
+ * is 1, and c_row is more than columns only in products of large layers. c overlaps neither. a and
+ * b can be read for LKS_PRODUCT_SLACK floats past their ends: what is there changes nothing, but
+ * vectors reach over it. */
 typedef struct lks_product {
   int64_t rows, columns, depth;
   const float *a;
@@ -19,6 +20,7 @@ typedef struct lks_product {
   const float *b;
   int64_t b_depth, b_column;
   float *c;
+  int64_t c_row;
   bool add; /* to what c holds; else c is overwritten, and need not be initialised */
 } lks_product;
 
@@ -33,6 +35,10 @@ void lks_product_cpu(const lks_product *product, int64_t weights);
  * is left alone. */
 void lks_product_fetch(const float *operand, int64_t rows, int64_t width, int64_t stride,
                        int64_t weights);
+
+/* Whether so many weights are more than our own tiles are for: BLAS multiplies them on every
+ * processor, and copies both operands as it does. */
+bool lks_product_is_large(int64_t weights);
 
 /* Whether such a product of so many weights is our own here, for tests. */
 bool lks_product_is_own(const lks_product *product, int64_t weights);

@@ -12,7 +12,7 @@ static void run_op(lks_cpu *cpu, const lks_op *op, lks_cpu_block *b) {
   const float *parameters = cpu->exchange.values.w;
   switch (op->kind) {
   case LKS_OP_DENSE_FORWARD:
-    lks_dense_forward_cpu(op, b->rows, work, parameters);
+    lks_dense_forward_cpu(op, b->rows, work, parameters, 0, op->outputs);
     break;
   case LKS_OP_ACTIVATION_FORWARD:
     lks_activate_cpu(op->activation, NULL, work + op->in, work + op->out, b->rows, op->outputs);
@@ -42,7 +42,7 @@ static void run_op(lks_cpu *cpu, const lks_op *op, lks_cpu_block *b) {
     lks_dense_bias_cpu(op, b->rows, work, cpu->exchange.gradients, b->accumulate);
     break;
   case LKS_OP_DENSE_BACKWARD_INPUT:
-    lks_dense_input_cpu(op, b->rows, work, parameters);
+    lks_dense_input_cpu(op, b->rows, work, parameters, 0, op->inputs);
     break;
   }
 }
