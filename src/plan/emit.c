@@ -17,7 +17,7 @@ static const lks_layer *layer_of(const lks_emitter *emitter, int layer) {
 static lks_op *append_to(lks_program *program, const lks_emitter *emitter, lks_op_kind kind,
                          int layer) {
   lks_op *op = &program->ops[program->count++];
-  *op = (lks_op){.kind = kind, .layer = layer};
+  *op = (lks_op){.kind = kind, .layer = layer, .most_rows = emitter->most_rows};
   if (layer >= 0) {
     op->inputs = layer_of(emitter, layer)->inputs;
     op->outputs = layer_of(emitter, layer)->outputs;

@@ -25,6 +25,7 @@ typedef struct lks_emitter {
   size_t *inputs;       /* [layer_count]: where each layer's input lies, set going forward */
   size_t *gradient;     /* [gradients]: tensors of gradients, used in turn */
   int gradients, turn;  /* how many there are; which holds the gradient now */
+  int64_t most_rows;    /* of its operations */
   bool fused;           /* the last activation belongs to the loss */
 } lks_emitter;
 

@@ -179,15 +179,18 @@ static lks_status emit_program(lks_plan *plan, lks_mode mode, const layout *at,
                                lks_program *program, lks_error *err) {
   lks_status st = LKS_OK;
   const lks_model *model = plan->model;
+  const bool owners = plan->gradients == LKS_BY_OWNERS; /* who work on the rows of all */
+  const int64_t train_rows = owners ? plan->batch_size : plan->block_rows;
   lks_emitter emitter = {.plan = plan,
                          .places = at->places,
                          .mode = mode,
                          .program = program,
-                         .weights = plan->gradients == LKS_BY_OWNERS ? &plan->weights : program,
+                         .weights = owners ? &plan->weights : program,
                          .current = at->input,
                          .targets = at->targets,
                          .gradient = at->gradient,
                          .gradients = at->gradients,
+                         .most_rows = mode == LKS_MODE_TRAIN ? train_rows : LKS_EVALUATION_ROWS,
                          .fused = model->link != LKS_LINK_NONE && !model->logits};
   emitter.inputs = lks_arena_alloc(&plan->arena, (size_t)model->layer_count * sizeof(size_t));
   TRY_ALLOC(emitter.inputs);

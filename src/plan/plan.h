@@ -45,6 +45,7 @@ typedef struct lks_op {
   lks_op_kind kind;
   int layer;               /* whose it is, an index into model->layers; -1: the loss */
   int64_t inputs, outputs; /* I and O of the layer it belongs to */
+  int64_t most_rows;       /* that any operation of the program works on at once */
   size_t in, out, aux;
   size_t weights, bias; /* floats into the parameter (and gradient) arena */
   bool has_bias;

@@ -15,6 +15,7 @@
 
 enum { SENTINELS = 64 };
 #define SENTINEL 12345.0f
+#define MANY ((int64_t)1 << 40) /* of weights: BLAS, unless rows are few; of rows */
 
 static float *values(int64_t count, uint32_t key) {
   float *out = malloc((size_t)count * sizeof *out);
@@ -27,6 +28,8 @@ static float *values(int64_t count, uint32_t key) {
 
 /* Terms are below 1/4, so `depth` roundings are below depth eps depth / 4. */
 static void try_product(lks_product p, int64_t weights) {
+  p.weights = weights;
+  p.most_rows = p.most_rows > 0 ? p.most_rows : MANY;
   p.c_row = p.c_row > 0 ? p.c_row : p.columns;
   const int64_t size = p.rows * p.c_row;
   float *a = values(p.rows * p.depth + LKS_PRODUCT_SLACK, 1);
@@ -41,7 +44,7 @@ static void try_product(lks_product p, int64_t weights) {
   p.a = a;
   p.b = b;
   p.c = c;
-  lks_product_cpu(&p, weights);
+  lks_product_cpu(&p);
   const double bound = (double)FLT_EPSILON * ((double)p.depth * (double)p.depth / 4.0 + 1.0);
   for (int64_t i = 0; i < p.rows; ++i) {
     for (int64_t j = 0; j < p.columns; ++j) {
@@ -65,7 +68,8 @@ static void try_product(lks_product p, int64_t weights) {
 }
 
 /* The three products of a dense layer. */
-static void try_layouts(int64_t rows, int64_t columns, int64_t depth, bool add, int64_t weights) {
+static void try_layouts_of(int64_t most_rows, int64_t rows, int64_t columns, int64_t depth,
+                           bool add, int64_t weights) {
   try_product((lks_product){.rows = rows,
                             .columns = columns,
                             .depth = depth,
@@ -73,7 +77,8 @@ static void try_layouts(int64_t rows, int64_t columns, int64_t depth, bool add, 
                             .a_depth = 1,
                             .b_depth = columns,
                             .b_column = 1,
-                            .add = add},
+                            .add = add,
+                            .most_rows = most_rows},
               weights);
   try_product((lks_product){.rows = rows,
                             .columns = columns,
@@ -82,7 +87,8 @@ static void try_layouts(int64_t rows, int64_t columns, int64_t depth, bool add, 
                             .a_depth = rows,
                             .b_depth = columns,
                             .b_column = 1,
-                            .add = add},
+                            .add = add,
+                            .most_rows = most_rows},
               weights);
   try_product((lks_product){.rows = rows,
                             .columns = columns,
@@ -91,8 +97,17 @@ static void try_layouts(int64_t rows, int64_t columns, int64_t depth, bool add, 
                             .a_depth = 1,
                             .b_depth = 1,
                             .b_column = depth,
-                            .add = add},
+                            .add = add,
+                            .most_rows = most_rows},
               weights);
+}
+
+static void try_layouts(int64_t rows, int64_t columns, int64_t depth, bool add, int64_t weights) {
+  try_layouts_of(MANY, rows, columns, depth, add, weights);
+}
+
+static void try_few(int64_t rows, int64_t columns, int64_t depth, bool add) {
+  try_layouts_of(48, rows, columns, depth, add, MANY);
 }
 
 static void test_edges(void **state) {
@@ -134,12 +149,32 @@ static void test_narrow(void **state) {
 
 static void test_blas(void **state) {
   (void)state;
-  const int64_t many = (int64_t)1 << 40;
-  const lks_product any = {.a_depth = 1};
-  assert_false(lks_product_is_own(&any, many));
-  try_layouts(9, 17, 33, false, many);
-  try_layouts(9, 17, 33, true, many);
-  try_layouts(1, 1, 1, false, many);
+  const lks_product any = {.a_depth = 1, .weights = MANY, .most_rows = MANY};
+  assert_false(lks_product_is_own(&any));
+  try_layouts(9, 17, 33, false, MANY);
+  try_layouts(9, 17, 33, true, MANY);
+  try_layouts(1, 1, 1, false, MANY);
+}
+
+/* Few rows by large weights: about the lengths that are copied together, 48 rows and 32 or 256 of
+ * the depth; and c in strips of 48, as for the gradient of weights. */
+static void test_few(void **state) {
+  (void)state;
+  static const int64_t rows[] = {1, 2, 12, 13, 47, 48, 49, 97}, columns[] = {2, 16, 31, 33, 70};
+  static const int64_t depths[] = {1, 31, 33, 64, 255, 257};
+  lks_product few = {.a_depth = 1, .weights = MANY, .most_rows = 48}, more = few;
+  more.most_rows = 49;
+  assert_false(lks_product_is_own(&more));
+  lks_product small = few;
+  small.weights = 64;
+  assert_int_equal(lks_product_is_own(&few), lks_product_is_own(&small));
+  for (size_t r = 0; r < sizeof rows / sizeof *rows; ++r) {
+    for (size_t c = 0; c < sizeof columns / sizeof *columns; ++c) {
+      for (size_t d = 0; d < sizeof depths / sizeof *depths; ++d) {
+        try_few(rows[r], columns[c], depths[d], (r + c + d) % 2 == 0);
+      }
+    }
+  }
 }
 
 /* Columns of a larger c, the rest of which is another rank's. */
@@ -152,21 +187,28 @@ static void test_columns(void **state) {
   forward.b_column = 1;
   input.b_depth = 1;
   input.b_column = 33;
-  try_product(forward, (int64_t)1 << 40);
-  try_product(input, (int64_t)1 << 40);
-  assert_true(lks_product_is_large((int64_t)1 << 40));
+  for (int64_t most_rows = 9; most_rows <= 900; most_rows *= 100) { /* our own, and BLAS' */
+    forward.most_rows = input.most_rows = most_rows;
+    try_product(forward, MANY);
+    try_product(input, MANY);
+  }
+  assert_true(lks_product_is_large(MANY));
   assert_false(lks_product_is_large(784 * 128));
 }
 
 /* Only the gradient of weights reads a across its rows, and 64 floats apart is too even. */
 static void test_aliased(void **state) {
   (void)state;
-  const lks_product forward = {.a_row = 256, .a_depth = 1};
-  const lks_product even = {.a_row = 1, .a_depth = 256}, odd = {.a_row = 1, .a_depth = 250};
   const int64_t some = (int64_t)1 << 16;
-  assert_false(lks_product_is_own(&even, some));
-  assert_int_equal(lks_product_is_own(&odd, some), lks_product_is_own(&forward, some));
-  assert_int_equal(lks_product_is_own(&even, 64), lks_product_is_own(&forward, 64));
+  lks_product even = {.a_row = 1, .a_depth = 256, .weights = some, .most_rows = MANY};
+  lks_product odd = even, forward = even;
+  odd.a_depth = 250;
+  forward.a_row = 256;
+  forward.a_depth = 1;
+  assert_false(lks_product_is_own(&even));
+  assert_int_equal(lks_product_is_own(&odd), lks_product_is_own(&forward));
+  even.weights = forward.weights = 64;
+  assert_int_equal(lks_product_is_own(&even), lks_product_is_own(&forward));
   try_layouts(64, 9, 70, false, some);
 }
 
@@ -184,16 +226,18 @@ static void test_not_finite(void **state) {
                          .b_depth = 1,
                          .b_column = 1,
                          .c = &c,
-                         .c_row = 1};
-  lks_product_cpu(&p, 20);
+                         .c_row = 1,
+                         .weights = 20,
+                         .most_rows = MANY};
+  lks_product_cpu(&p);
   assert_true(isnan(c));
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_edges),     cmocka_unit_test(test_deep),
-      cmocka_unit_test(test_narrow),    cmocka_unit_test(test_blas),
-      cmocka_unit_test(test_columns),   cmocka_unit_test(test_aliased),
-      cmocka_unit_test(test_not_finite)};
+      cmocka_unit_test(test_edges),   cmocka_unit_test(test_deep),
+      cmocka_unit_test(test_narrow),  cmocka_unit_test(test_blas),
+      cmocka_unit_test(test_few),     cmocka_unit_test(test_columns),
+      cmocka_unit_test(test_aliased), cmocka_unit_test(test_not_finite)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

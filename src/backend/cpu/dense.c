@@ -17,8 +17,10 @@ void lks_dense_forward_cpu(const lks_op *op, int64_t rows, float *work, const fl
                                .b_depth = width,
                                .b_column = 1,
                                .c = z,
-                               .c_row = width};
-  lks_product_cpu(&product, op->inputs * width);
+                               .c_row = width,
+                               .weights = op->inputs * width,
+                               .most_rows = op->most_rows};
+  lks_product_cpu(&product);
   const float *bias = op->has_bias ? parameters + op->bias + first : NULL;
   if (bias == NULL && op->activation == NULL) {
     return;
@@ -51,8 +53,10 @@ void lks_dense_weights_cpu(const lks_op *op, int64_t rows, const float *work, fl
                                .b_column = 1,
                                .c = gradients + op->weights + (size_t)(first * op->outputs),
                                .c_row = op->outputs,
-                               .add = accumulate};
-  lks_product_cpu(&product, op->inputs * op->outputs);
+                               .add = accumulate,
+                               .weights = op->inputs * op->outputs,
+                               .most_rows = op->most_rows};
+  lks_product_cpu(&product);
 }
 
 void lks_dense_bias_cpu(const lks_op *op, int64_t rows, const float *work, float *gradients,
@@ -84,8 +88,10 @@ void lks_dense_input_cpu(const lks_op *op, int64_t rows, float *work, const floa
                                .b_depth = 1,
                                .b_column = op->outputs,
                                .c = dx,
-                               .c_row = width};
-  lks_product_cpu(&product, width * op->outputs);
+                               .c_row = width,
+                               .weights = width * op->outputs,
+                               .most_rows = op->most_rows};
+  lks_product_cpu(&product);
   if (op->activation == NULL) {
     return;
   }

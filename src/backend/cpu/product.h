@@ -1,5 +1,5 @@
-/* Matrix products: BLAS, or register tiles of our own for weights so small that BLAS' copying and
- * checking cost much beside the arithmetic. */
+/* Matrix products: BLAS, or register tiles of our own for weights so small, or rows so few, that
+ * BLAS' copying and checking cost much beside the arithmetic. */
 #ifndef LKS_BACKEND_CPU_PRODUCT_H
 #define LKS_BACKEND_CPU_PRODUCT_H
 
@@ -10,7 +10,7 @@ enum { LKS_PRODUCT_SLACK = 32 }; /* floats */
 
 /* c (+)= a b. Element (i, k) of a is a[i * a_row + k * a_depth], element (k, j) of b is
  * b[k * b_depth + j * b_column], element (i, j) of c is c[i * c_row + j]; one stride of a and of b
- * is 1, and c_row is more than columns only in products of large layers. c overlaps neither. a and
+ * is 1. c overlaps neither. a and
  * b can be read for LKS_PRODUCT_SLACK floats past their ends: what is there changes nothing, but
  * vectors reach over it. */
 typedef struct lks_product {
@@ -22,12 +22,14 @@ typedef struct lks_product {
   float *c;
   int64_t c_row;
   bool add; /* to what c holds; else c is overwritten, and need not be initialised */
+  /* These two and the strides decide who computes it: never `rows`, so that no sum's order depends
+   * on how many a batch happens to have. */
+  int64_t weights;   /* inputs times outputs of the layer */
+  int64_t most_rows; /* of a batch, in any product of the layer in its program */
 } lks_product;
 
-/* weights: inputs times outputs of the layer, which decides with the strides who computes it: never
- * the number of rows, so that a rank's share of a batch changes no sum's order. Allocates nothing.
- */
-void lks_product_cpu(const lks_product *product, int64_t weights);
+/* Allocates nothing. */
+void lks_product_cpu(const lks_product *product);
 
 /* Asks the cache for an operand of a product of so many weights that another core wrote: `rows`
  * rows of `width` floats, `stride` apart. Our own tiles read across rows, where the processor
@@ -36,11 +38,11 @@ void lks_product_cpu(const lks_product *product, int64_t weights);
 void lks_product_fetch(const float *operand, int64_t rows, int64_t width, int64_t stride,
                        int64_t weights);
 
-/* Whether so many weights are more than our own tiles are for: BLAS multiplies them on every
- * processor, and copies both operands as it does. */
+/* Whether so many weights are more than a second cache holds, so that each product reads them from
+ * beyond it, and BLAS multiplies all but few rows by them. */
 bool lks_product_is_large(int64_t weights);
 
-/* Whether such a product of so many weights is our own here, for tests. */
-bool lks_product_is_own(const lks_product *product, int64_t weights);
+/* Whether such a product is our own here, for tests. */
+bool lks_product_is_own(const lks_product *product);
 
 #endif
