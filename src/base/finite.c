@@ -21,6 +21,10 @@ LKS_HOT static uint32_t worst_exponent(const float *values, size_t count) {
   return worst;
 }
 
+int lks_worst_exponent(const float *values, size_t count) {
+  return (int)(worst_exponent(values, count) >> 23);
+}
+
 bool lks_all_finite(const float *values, size_t count) {
   return worst_exponent(values, count) != EXPONENT;
 }

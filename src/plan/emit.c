@@ -10,6 +10,10 @@ typedef struct layer_emitter {
   void (*backward)(lks_emitter *emitter, int layer, bool lowest);
 } layer_emitter;
 
+bool lks_plan_is_few(int64_t rows, const lks_layer *layer) {
+  return rows <= LKS_FEW_ROWS && layer->inputs * layer->outputs > LKS_LARGE_WEIGHTS;
+}
+
 static const lks_layer *layer_of(const lks_emitter *emitter, int layer) {
   return &emitter->plan->model->layers[layer];
 }
@@ -17,10 +21,11 @@ static const lks_layer *layer_of(const lks_emitter *emitter, int layer) {
 static lks_op *append_to(lks_program *program, const lks_emitter *emitter, lks_op_kind kind,
                          int layer) {
   lks_op *op = &program->ops[program->count++];
-  *op = (lks_op){.kind = kind, .layer = layer, .most_rows = emitter->most_rows};
+  *op = (lks_op){.kind = kind, .layer = layer};
   if (layer >= 0) {
     op->inputs = layer_of(emitter, layer)->inputs;
     op->outputs = layer_of(emitter, layer)->outputs;
+    op->few = lks_plan_is_few(emitter->most_rows, layer_of(emitter, layer));
   }
   return op;
 }

@@ -25,7 +25,7 @@ typedef struct lks_emitter {
   size_t *inputs;       /* [layer_count]: where each layer's input lies, set going forward */
   size_t *gradient;     /* [gradients]: tensors of gradients, used in turn */
   int gradients, turn;  /* how many there are; which holds the gradient now */
-  int64_t most_rows;    /* of its operations */
+  int64_t most_rows;    /* that an operation works on at once */
   bool fused;           /* the last activation belongs to the loss */
 } lks_emitter;
 
@@ -36,6 +36,9 @@ typedef struct lks_emitter {
 typedef struct lks_needs {
   int64_t out, z, mask;
 } lks_needs;
+/* Whether products of so many rows with a layer's weights are `few`: see plan.h. */
+bool lks_plan_is_few(int64_t rows, const lks_layer *layer);
+
 lks_needs lks_layer_needs(const lks_model *model, int layer);
 
 void lks_emit_forward(lks_emitter *emitter, int layer);

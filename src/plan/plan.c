@@ -40,12 +40,24 @@ static int64_t choose_block(const lks_plan *plan) {
  * another core, for one more barrier at which ranks wait for the slowest. */
 enum { BARRIER_FLOATS = 16384 };
 
+/* Whether a layer has few rows by large weights: the gradient of those an owner, be it of all,
+ * never writes to memory. */
+static bool has_few(const lks_plan *plan) {
+  const lks_model *model = plan->model;
+  bool any = false;
+  for (int i = 0; i < model->layer_count; ++i) {
+    const lks_layer *layer = &model->layers[i];
+    any = any || (layer->parameter_count > 0 && lks_plan_is_few(plan->batch_size, layer));
+  }
+  return any;
+}
+
 /* Whether owners read less of a batch's rows than ranks would read of each other's gradients: an
  * owner of W needs the columns of the inputs that its rows of W belong to, and all of dz. */
 static bool owners_pay(const lks_plan *plan, int ranks) {
   const lks_model *model = plan->model;
   int64_t floats = 0;
-  if (ranks < 2 || plan->block_rows < plan->share_rows) {
+  if ((ranks < 2 && !has_few(plan)) || plan->block_rows < plan->share_rows) {
     return false;
   }
   for (int i = 0; i < model->layer_count; ++i) {

@@ -40,12 +40,17 @@ typedef enum lks_op_kind {
   LKS_OP_DENSE_BACKWARD_INPUT,   /* out = (in W^T) * f'(y, z) of the layer below; in: dz */
 } lks_op_kind;
 
+/* Large weights are more than a second cache holds beside a block's activations. Few are rows whose
+ * products with them take less time than to read them twice: product.c has what was measured. */
+#define LKS_LARGE_WEIGHTS 131072
+#define LKS_FEW_ROWS 48
+
 /* One operation. Offsets are floats into the work arena unless said otherwise. */
 typedef struct lks_op {
   lks_op_kind kind;
   int layer;               /* whose it is, an index into model->layers; -1: the loss */
   int64_t inputs, outputs; /* I and O of the layer it belongs to */
-  int64_t most_rows;       /* that any operation of the program works on at once */
+  bool few;                /* few rows by large weights: reading weights is most of the work */
   size_t in, out, aux;
   size_t weights, bias; /* floats into the parameter (and gradient) arena */
   bool has_bias;

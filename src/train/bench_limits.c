@@ -35,8 +35,7 @@ static lks_status measure_product(lks_world *world, float *arrays, double *flops
                                .b_column = 1,
                                .c = arrays + 2 * n * n,
                                .c_row = n,
-                               .weights = n * n,
-                               .most_rows = n};
+                               .weights = n * n};
   for (int i = 0; i < REPEATS; ++i) {
     TRY(begin_together(world, &began, err));
     lks_product_cpu(&product);

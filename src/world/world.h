@@ -48,9 +48,9 @@ struct lks_world {
   struct lks_watchdog *watchdog; /* NULL while none runs */
 };
 
-/* Whether there are several ranks, and all share memory. Local. */
+/* Whether all ranks share memory, as one does with itself. Local. */
 static inline bool lks_world_shares(const lks_world *world) {
-  return world->nodes == 1 && world->size > 1;
+  return world->nodes == 1;
 }
 
 /* Names the phase that errors of this rank carry ("data", "step 12"). Local, main thread. */

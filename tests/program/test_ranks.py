@@ -207,20 +207,54 @@ class OwnersTest(MemoryTest):
         words = ("room for [0-9.]+ KiB of data", "MPI_Allreduce", "makes gradients of its own rows")
         self.train_on_small_memory(path, words)
 
+    def write_huge(self, size, target, units, **other):
+        """One batch for one layer of weights 0, with inputs and targets of this size: a loss that
+        is finite, and a gradient of 2 / (16 units) * size * target a row."""
+        rows, columns = 16, 600
+        self.write_h5("data.h5", x=np.full((rows, columns), size, "f4"),
+                      y=np.full((rows, units), target, "f4"))
+        layers = [{"dense": {"units": units, "kernel_initializer": "zeros"}}]
+        return self.write_config(regression_config(model=layers, **other))
+
     def test_sum_that_overflows(self):
         """Losses and the rows' own gradients are finite, their sum is not: who owns it says so, and
-        nothing is updated."""
-        rows, columns = 16, 600
-        x = np.full((rows, columns), 1e30, "f4")
-        self.write_h5("data.h5", x=x, y=np.full((rows, 40), 1e15, "f4"))
-        layers = [{"dense": {"units": 40, "kernel_initializer": "zeros"}}]
-        path = self.write_config(regression_config(model=layers))
-        for ranks in (0, 2, 3):
-            with self.subTest(ranks=ranks):
-                line = ["train", path, "--overwrite"]
-                dry = self.succeed("train", path, "--dry-run", ranks=ranks)
-                self.assertEqual("gradients by owners" in dry.out, ranks > 1)
-                self.fail_with(6, "gradient is not finite at step 1", *line, ranks=ranks)
+        nothing is updated. Of few rows by large weights it is made before the update after all."""
+        for units in (40, 300):
+            path = self.write_huge(1e30, 1e15, units)
+            for ranks in (0, 2, 3):
+                with self.subTest(units=units, ranks=ranks):
+                    dry = self.succeed("train", path, "--dry-run", ranks=ranks)
+                    self.assertEqual("gradients by owners" in dry.out, ranks > 1 or units == 300)
+                    line = ["train", path, "--overwrite"]
+                    self.fail_with(6, "gradient is not finite at step 1", *line, ranks=ranks)
+
+    def test_sum_that_might_overflow(self):
+        """Inputs and gradients of outputs so large that their sum may overflow, but doesn't: made
+        before the update then, and the same as where gradients are always made so."""
+        sgd = {"name": "sgd", "learning_rate": 1e-30}
+        for size, target in ((1e35, 1e5), (1e-3, 1e5)):
+            path = self.write_huge(size, target, 300, optimizer=sgd, train={"epochs": 1})
+            hashes = set()
+            for ranks, way in ((0, "rows"), (0, "auto"), (2, "auto"), (3, "owners")):
+                line = ["train", path, "--overwrite", f"device.gradients={way}"]
+                self.succeed(*line, ranks=ranks)
+                hashes.add(harness.read_log(self.path("run"))[-1]["weights_hash"])
+            self.assertEqual(len(hashes), 1 if has_own_products() else len(hashes))
+
+    def test_blas_of_several_threads(self):
+        """It makes few rows' products itself; the losses are those of one thread."""
+        config = self.owners_config(250)
+        config["model"] = [{"dense": {"units": 1400, "activation": "relu"}}, {"dense": {"units": 3}}]
+        path = self.write_config(config)
+        losses = []
+        for threads in (1, 2):
+            for ranks in (0, 2):
+                line = ["train", path, "--overwrite", f"device.threads={threads}"]
+                self.succeed(*line, ranks=ranks)
+                log = harness.read_log(self.path("run"))
+                losses.append([event["loss"] for event in log if event["event"] == "epoch"])
+        for others in losses[1:]:
+            np.testing.assert_allclose(others, losses[0], rtol=1e-5)
 
 
 @unittest.skipIf(harness.DEVICE != "cpu", "GPUs share no memory")

@@ -10,7 +10,8 @@ static const char net[] = "model: [dense: {units: 128, activation: relu}, dense:
                           "loss: sparse_categorical_crossentropy";
 
 /* By owners where the rows of a batch are fewer floats than the parameters, by 16,384 for a
- * barrier: 784-128-10 moves 784 / 2 + 128 + 128 / 2 + 10 floats a row on two ranks, and has 101,824
+ * barrier, and on one rank where it need not write gradients of few rows by large weights at all:
+ * 784-128-10 moves 784 / 2 + 128 + 128 / 2 + 10 floats a row on two ranks, and has 101,824
  * parameters. Where shares are walked in blocks, activations are not all there. */
 static const int64_t most_owned = (101824 - 16384) / 594;
 
@@ -34,6 +35,9 @@ static void test_choice(void **state) {
                {20, most_whole + 1, 2, LKS_BY_BEST, LKS_BY_ROWS},
                {20, most_whole, 1, LKS_BY_BEST, LKS_BY_ROWS},
                {784, most_owned, 1, LKS_BY_BEST, LKS_BY_ROWS},
+               {1025, LKS_FEW_ROWS, 1, LKS_BY_BEST, LKS_BY_OWNERS}, /* 131,200 weights */
+               {1025, LKS_FEW_ROWS + 1, 1, LKS_BY_BEST, LKS_BY_ROWS},
+               {1024, LKS_FEW_ROWS, 1, LKS_BY_BEST, LKS_BY_ROWS},
                {784, most_owned, 2, LKS_BY_ROWS, LKS_BY_ROWS},
                {20, 1, 2, LKS_BY_ROWS, LKS_BY_ROWS},
                {784, 2000, 2, LKS_BY_OWNERS, LKS_BY_OWNERS},

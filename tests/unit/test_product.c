@@ -15,7 +15,7 @@
 
 enum { SENTINELS = 64 };
 #define SENTINEL 12345.0f
-#define MANY ((int64_t)1 << 40) /* of weights: BLAS, unless rows are few; of rows */
+#define MANY ((int64_t)1 << 40) /* of weights: BLAS, unless rows are few */
 
 static float *values(int64_t count, uint32_t key) {
   float *out = malloc((size_t)count * sizeof *out);
@@ -29,7 +29,6 @@ static float *values(int64_t count, uint32_t key) {
 /* Terms are below 1/4, so `depth` roundings are below depth eps depth / 4. */
 static void try_product(lks_product p, int64_t weights) {
   p.weights = weights;
-  p.most_rows = p.most_rows > 0 ? p.most_rows : MANY;
   p.c_row = p.c_row > 0 ? p.c_row : p.columns;
   const int64_t size = p.rows * p.c_row;
   float *a = values(p.rows * p.depth + LKS_PRODUCT_SLACK, 1);
@@ -68,8 +67,8 @@ static void try_product(lks_product p, int64_t weights) {
 }
 
 /* The three products of a dense layer. */
-static void try_layouts_of(int64_t most_rows, int64_t rows, int64_t columns, int64_t depth,
-                           bool add, int64_t weights) {
+static void try_layouts_of(bool few, int64_t rows, int64_t columns, int64_t depth, bool add,
+                           int64_t weights) {
   try_product((lks_product){.rows = rows,
                             .columns = columns,
                             .depth = depth,
@@ -78,7 +77,7 @@ static void try_layouts_of(int64_t most_rows, int64_t rows, int64_t columns, int
                             .b_depth = columns,
                             .b_column = 1,
                             .add = add,
-                            .most_rows = most_rows},
+                            .few = few},
               weights);
   try_product((lks_product){.rows = rows,
                             .columns = columns,
@@ -88,7 +87,7 @@ static void try_layouts_of(int64_t most_rows, int64_t rows, int64_t columns, int
                             .b_depth = columns,
                             .b_column = 1,
                             .add = add,
-                            .most_rows = most_rows},
+                            .few = few},
               weights);
   try_product((lks_product){.rows = rows,
                             .columns = columns,
@@ -98,16 +97,16 @@ static void try_layouts_of(int64_t most_rows, int64_t rows, int64_t columns, int
                             .b_depth = 1,
                             .b_column = depth,
                             .add = add,
-                            .most_rows = most_rows},
+                            .few = few},
               weights);
 }
 
 static void try_layouts(int64_t rows, int64_t columns, int64_t depth, bool add, int64_t weights) {
-  try_layouts_of(MANY, rows, columns, depth, add, weights);
+  try_layouts_of(false, rows, columns, depth, add, weights);
 }
 
 static void try_few(int64_t rows, int64_t columns, int64_t depth, bool add) {
-  try_layouts_of(48, rows, columns, depth, add, MANY);
+  try_layouts_of(true, rows, columns, depth, add, MANY);
 }
 
 static void test_edges(void **state) {
@@ -149,7 +148,7 @@ static void test_narrow(void **state) {
 
 static void test_blas(void **state) {
   (void)state;
-  const lks_product any = {.a_depth = 1, .weights = MANY, .most_rows = MANY};
+  const lks_product any = {.a_depth = 1, .weights = MANY};
   assert_false(lks_product_is_own(&any));
   try_layouts(9, 17, 33, false, MANY);
   try_layouts(9, 17, 33, true, MANY);
@@ -162,11 +161,8 @@ static void test_few(void **state) {
   (void)state;
   static const int64_t rows[] = {1, 2, 12, 13, 47, 48, 49, 97}, columns[] = {2, 16, 31, 33, 70};
   static const int64_t depths[] = {1, 31, 33, 64, 255, 257};
-  lks_product few = {.a_depth = 1, .weights = MANY, .most_rows = 48}, more = few;
-  more.most_rows = 49;
-  assert_false(lks_product_is_own(&more));
-  lks_product small = few;
-  small.weights = 64;
+  const lks_product few = {.a_depth = 1, .weights = MANY, .few = true};
+  const lks_product small = {.a_depth = 1, .weights = 64};
   assert_int_equal(lks_product_is_own(&few), lks_product_is_own(&small));
   for (size_t r = 0; r < sizeof rows / sizeof *rows; ++r) {
     for (size_t c = 0; c < sizeof columns / sizeof *columns; ++c) {
@@ -187,20 +183,18 @@ static void test_columns(void **state) {
   forward.b_column = 1;
   input.b_depth = 1;
   input.b_column = 33;
-  for (int64_t most_rows = 9; most_rows <= 900; most_rows *= 100) { /* our own, and BLAS' */
-    forward.most_rows = input.most_rows = most_rows;
-    try_product(forward, MANY);
-    try_product(input, MANY);
-  }
-  assert_true(lks_product_is_large(MANY));
-  assert_false(lks_product_is_large(784 * 128));
+  try_product(forward, MANY);
+  try_product(input, MANY);
+  forward.few = input.few = true;
+  try_product(forward, MANY);
+  try_product(input, MANY);
 }
 
 /* Only the gradient of weights reads a across its rows, and 64 floats apart is too even. */
 static void test_aliased(void **state) {
   (void)state;
   const int64_t some = (int64_t)1 << 16;
-  lks_product even = {.a_row = 1, .a_depth = 256, .weights = some, .most_rows = MANY};
+  lks_product even = {.a_row = 1, .a_depth = 256, .weights = some};
   lks_product odd = even, forward = even;
   odd.a_depth = 250;
   forward.a_row = 256;
@@ -227,8 +221,7 @@ static void test_not_finite(void **state) {
                          .b_column = 1,
                          .c = &c,
                          .c_row = 1,
-                         .weights = 20,
-                         .most_rows = MANY};
+                         .weights = 20};
   lks_product_cpu(&p);
   assert_true(isnan(c));
 }

@@ -46,6 +46,7 @@ typedef struct lks_cpu {
   uint64_t seed;
   float *work;                      /* [plan->work_floats], this rank's */
   lks_shared common;                /* by owners: [plan->common.floats], the node's */
+  bool is_common;                   /* whether it is: else each rank has its own */
   lks_lead *lead;                   /* by the leader; else NULL */
   lks_exchange exchange;            /* owns parameters, gradients and slots */
   lks_set_threads set_blas_threads; /* NULL: the BLAS has no such call */
@@ -89,6 +90,8 @@ lks_status lks_owners_step(lks_cpu *cpu, const lks_step *step, lks_control *cont
 
 /* What the blocks of a step have in common: without rows and targets. */
 lks_cpu_block lks_begin_step_cpu(const lks_cpu *cpu, const lks_step *step, float *work);
+/* Whether few rows by large weights are ours: a BLAS with threads of its own makes them itself. */
+bool lks_is_few_cpu(const lks_cpu *cpu, const lks_op *op);
 void lks_run_ops_cpu(lks_cpu *cpu, const lks_op *ops, int count, lks_cpu_block *b);
 /* Rows [first, first + count) of a feed. */
 void lks_gather_feed_cpu(const lks_plan *plan, const lks_feed *feed, int64_t first, int64_t count,
@@ -96,13 +99,14 @@ void lks_gather_feed_cpu(const lks_plan *plan, const lks_feed *feed, int64_t fir
 
 /* ---- dense.c: row-major; x [rows, inputs], y and z [rows, outputs], w [inputs, outputs] */
 
-/* Columns [first, end) of z and y; fewer than all only where weights are large (product.h), and the
+/* Columns [first, end) of z and y; fewer than all only where weights are large (plan.h), and the
  * activation is not across rows. */
 void lks_dense_forward_cpu(const lks_op *op, int64_t rows, float *work, const float *parameters,
                            int64_t first, int64_t end);
-/* Rows [first, end) of dW, of `inputs` that it has; accumulate: added to what is there. */
-void lks_dense_weights_cpu(const lks_op *op, int64_t rows, const float *work, float *gradients,
-                           int64_t first, int64_t end, bool accumulate);
+/* Rows [first, end) of dW, of `inputs` that it has, to dw [end - first, outputs]; accumulate: added
+ * to what is there. */
+void lks_dense_weights_cpu(const lks_op *op, int64_t rows, const float *work, int64_t first,
+                           int64_t end, bool accumulate, float *dw);
 /* db; nothing without a bias. */
 void lks_dense_bias_cpu(const lks_op *op, int64_t rows, const float *work, float *gradients,
                         bool accumulate);

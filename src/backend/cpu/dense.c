@@ -19,7 +19,7 @@ void lks_dense_forward_cpu(const lks_op *op, int64_t rows, float *work, const fl
                                .c = z,
                                .c_row = width,
                                .weights = op->inputs * width,
-                               .most_rows = op->most_rows};
+                               .few = op->few};
   lks_product_cpu(&product);
   const float *bias = op->has_bias ? parameters + op->bias + first : NULL;
   if (bias == NULL && op->activation == NULL) {
@@ -40,8 +40,8 @@ LKS_HOT static void add_rows(const float *restrict dz, int64_t rows, int64_t wid
   }
 }
 
-void lks_dense_weights_cpu(const lks_op *op, int64_t rows, const float *work, float *gradients,
-                           int64_t first, int64_t end, bool accumulate) {
+void lks_dense_weights_cpu(const lks_op *op, int64_t rows, const float *work, int64_t first,
+                           int64_t end, bool accumulate, float *dw) {
   const lks_product product = {.rows = end - first,
                                .columns = op->outputs,
                                .depth = rows,
@@ -51,11 +51,11 @@ void lks_dense_weights_cpu(const lks_op *op, int64_t rows, const float *work, fl
                                .b = work + op->out,
                                .b_depth = op->outputs,
                                .b_column = 1,
-                               .c = gradients + op->weights + (size_t)(first * op->outputs),
+                               .c = dw,
                                .c_row = op->outputs,
                                .add = accumulate,
                                .weights = op->inputs * op->outputs,
-                               .most_rows = op->most_rows};
+                               .few = op->few};
   lks_product_cpu(&product);
 }
 
@@ -90,7 +90,7 @@ void lks_dense_input_cpu(const lks_op *op, int64_t rows, float *work, const floa
                                .c = dx,
                                .c_row = width,
                                .weights = width * op->outputs,
-                               .most_rows = op->most_rows};
+                               .few = op->few};
   lks_product_cpu(&product);
   if (op->activation == NULL) {
     return;

@@ -183,7 +183,7 @@ static void sum_peers(const lks_exchange *exchange, size_t first, size_t count, 
   }
 }
 
-static void update_range(lks_exchange *exchange, const lks_update *update, size_t first,
+void lks_exchange_update(lks_exchange *exchange, const lks_update *update, size_t first,
                          size_t count, const float *g) {
   lks_values slice = {.w = exchange->values.w + first};
   const double began = exchange->profile ? lks_now() : 0.0;
@@ -218,10 +218,10 @@ static void run_node(lks_exchange *exchange, const lks_update *update, lks_contr
   for (size_t at = exchange->first; at < end; at += CHUNK) {
     const size_t count = end - at < CHUNK ? end - at : CHUNK;
     if (exchange->layout.local_size == 1) {
-      update_range(exchange, update, at, count, exchange->gradients + at);
+      lks_exchange_update(exchange, update, at, count, exchange->gradients + at);
     } else {
       sum_peers(exchange, at, count, sum);
-      update_range(exchange, update, at, count, sum);
+      lks_exchange_update(exchange, update, at, count, sum);
     }
   }
 }
@@ -242,25 +242,26 @@ void lks_exchange_own(lks_exchange *exchange, size_t first, size_t count) {
 }
 
 void lks_exchange_update_own(lks_exchange *exchange, const lks_update *update) {
-  update_range(exchange, update, exchange->first, exchange->count,
-               exchange->gradients + exchange->first);
+  lks_exchange_update(exchange, update, exchange->first, exchange->count,
+                      exchange->gradients + exchange->first);
 }
 
 /* Behind the control block, which peers may still be reading. */
-static size_t verdict_at(const lks_exchange *exchange) {
-  return exchange->layout.parameter_floats + LKS_CONTROL_FLOATS;
+static size_t verdict_at(const lks_exchange *exchange, lks_verdict verdict) {
+  _Static_assert(LKS_CONTROL_FLOATS + LKS_VERDICTS <= LKS_TENSOR_ALIGN, "verdicts fit behind it");
+  return exchange->layout.parameter_floats + LKS_CONTROL_FLOATS + (size_t)verdict;
 }
 
-void lks_exchange_set_verdict(lks_exchange *exchange, bool bad) {
-  exchange->gradients[verdict_at(exchange)] = bad ? 1.0f : 0.0f;
+void lks_exchange_set_verdict(lks_exchange *exchange, lks_verdict verdict, bool set) {
+  exchange->gradients[verdict_at(exchange, verdict)] = set ? 1.0f : 0.0f;
 }
 
-int lks_exchange_count_verdicts(const lks_exchange *exchange) {
-  int bad = 0;
+int lks_exchange_count_verdicts(const lks_exchange *exchange, lks_verdict verdict) {
+  int ranks = 0;
   for (int rank = 0; rank < exchange->layout.local_size; ++rank) {
-    bad += peer_of(exchange, rank)[verdict_at(exchange)] != 0.0f ? 1 : 0;
+    ranks += peer_of(exchange, rank)[verdict_at(exchange, verdict)] != 0.0f ? 1 : 0;
   }
-  return bad;
+  return ranks;
 }
 
 /* sum[count] = sum over nodes in node order; the same bits on all of them. */
@@ -310,7 +311,7 @@ static lks_status run_nodes(lks_exchange *exchange, const lks_update *update, lk
       memcpy(exchange->node_control, exchange->sum + count, LKS_CONTROL_FLOATS * sizeof(float));
     }
     if (lks_exchange_may_update(control)) {
-      update_range(exchange, update, exchange->first, count, exchange->sum);
+      lks_exchange_update(exchange, update, exchange->first, count, exchange->sum);
     }
   }
 cleanup:
@@ -328,7 +329,7 @@ static lks_status run_everyone(lks_exchange *exchange, const lks_update *update,
   exchange->waited += lks_now_coarse() - began;
   lks_control_decode(exchange->gradients + p, control);
   if (lks_exchange_may_update(control)) {
-    update_range(exchange, update, 0, p, exchange->gradients);
+    lks_exchange_update(exchange, update, 0, p, exchange->gradients);
   }
 cleanup:
   return st;

@@ -80,15 +80,26 @@ lks_status lks_exchange_run(lks_exchange *exchange, const lks_update *update, lk
 /* Its parts, for a step whose gradients are made by owners or by a leader (see plan.h), on one node
  * with shared memory. meet: a barrier, its wait on the account; collective. sum_control: all ranks'
  * control blocks, between barriers. update_own: this rank's slice by its own gradient buffer,
- * between barriers. */
+ * between barriers; update: elements [first, first + count) of its slice by g [count]. */
 lks_status lks_exchange_meet(lks_exchange *exchange, lks_error *err) LKS_MUST_USE;
 void lks_exchange_sum_control(const lks_exchange *exchange, lks_control *control);
 void lks_exchange_update_own(lks_exchange *exchange, const lks_update *update);
+void lks_exchange_update(lks_exchange *exchange, const lks_update *update, size_t first,
+                         size_t count, const float *g);
 /* Whether nothing forbids the update. */
 bool lks_exchange_may_update(const lks_control *control);
 
-/* A flag of this rank for its peers, beside the control block, and how many of the node set it. */
-void lks_exchange_set_verdict(lks_exchange *exchange, bool bad);
-int lks_exchange_count_verdicts(const lks_exchange *exchange);
+/* Flags of a rank for its peers, beside the control block: what each says of its slice of the
+ * gradient in a step. */
+typedef enum lks_verdict {
+  LKS_VERDICT_BAD,     /* not finite */
+  LKS_VERDICT_UNSURE,  /* it may be, once it is made */
+  LKS_VERDICT_BAD_THEN /* it was not, when it was made */
+} lks_verdict;
+enum { LKS_VERDICTS = LKS_VERDICT_BAD_THEN + 1 };
+
+void lks_exchange_set_verdict(lks_exchange *exchange, lks_verdict verdict, bool set);
+/* How many ranks of the node set it. */
+int lks_exchange_count_verdicts(const lks_exchange *exchange, lks_verdict verdict);
 
 #endif

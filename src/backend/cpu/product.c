@@ -5,7 +5,9 @@
 #include <cblas.h>
 #include <string.h>
 
-/* Weights up to LARGE floats are ours: what a second cache holds beside a block's activations.
+#include "plan/plan.h"
+
+/* Weights up to LKS_LARGE_WEIGHTS are ours: what a second cache holds beside a block's activations.
  * Measured on one core of a Zen 3 against OpenBLAS 0.3.21, which copies both operands on each call:
  * 32x100x10 1.6 times faster, 64x64x64 1.4, 1024x8x64 1.9, 512x64x1 3; 8x784x128 1.3 forward and
  * 2.4 for the weights' gradient; 64x784x128 1.1 for both.
@@ -13,20 +15,20 @@
  * Beyond SMALL, gradients of weights are ours only where a's columns, read across its rows, don't
  * lie a multiple of ALIASED floats apart: those fall on few sets of the first cache, so with 256
  * inputs and 256 rows BLAS, which copies them, is 1.15 times faster. */
-enum { SMALL = 8192, LARGE = 131072, ALIASED = 64 };
+enum { SMALL = 8192, ALIASED = 64 };
 
 enum { MOST_LANES = 16, DEPTH = 512 }; /* a panel of DEPTH rows is copied to the stack */
 enum { LINE = 16 };                    /* floats of a cache line */
 enum { NARROW = 12 };                  /* columns that one or two tiles hold as rows */
 
-/* Batches of up to FEW rows by more than LARGE weights are ours too. BLAS copies all weights to
- * multiply few rows by them; on one core of a Xeon of the fifth generation it takes, against this,
- * times as long (forward, gradient of inputs, of weights):
+/* Few rows by large weights are ours too. BLAS copies all weights to multiply by them; on one core
+ * of a Xeon of the fifth generation it takes, against this, times as long (forward, gradient of
+ * inputs, of weights):
  *
  *   rows        1              8              16             32             48
  *   4096x4096   2.2, 1.6, 1.6  1.9, 1.4, 1.6  1.7, 1.3, 1.5  1.3, 1.2, 1.3  1.2, 1.1, 1.1
  *   1024x1024   2.1, 2.0, 1.8  1.8, 1.7, 1.9  1.6, 1.5, 1.7  1.4, 1.4, 1.3  1.2, 1.2, 1.1 */
-enum { FEW = 48, FEW_DEPTH = 32, TURNED_DEPTH = 256 };
+enum { FEW = LKS_FEW_ROWS, FEW_DEPTH = 32, TURNED_DEPTH = 256 };
 
 typedef void (*tile_function)(int64_t depth, const float *restrict a, int64_t am, int64_t ak,
                               const float *restrict b, int64_t ldb, float *restrict c, int64_t ldc,
@@ -273,22 +275,14 @@ static void run_narrow(const lks_product *p, const cpu_level *level) {
   }
 }
 
-bool lks_product_is_large(int64_t weights) {
-  return weights > LARGE;
-}
-
-static bool is_few(const lks_product *p) {
-  return lks_product_is_large(p->weights) && p->most_rows <= FEW;
-}
-
 bool lks_product_is_own(const lks_product *p) {
   const bool aliased = p->a_depth != 1 && p->a_depth % ALIASED == 0;
-  return find_level() != NULL && (is_few(p) || p->weights <= (aliased ? SMALL : LARGE));
+  return find_level() != NULL && (p->few || p->weights <= (aliased ? SMALL : LKS_LARGE_WEIGHTS));
 }
 
 void lks_product_fetch(const float *operand, int64_t rows, int64_t width, int64_t stride,
                        int64_t weights) {
-  if (lks_product_is_large(weights) || find_level() == NULL) {
+  if (weights > LKS_LARGE_WEIGHTS || find_level() == NULL) {
     return;
   }
   for (int64_t row = 0; row < rows; ++row) {
@@ -304,7 +298,7 @@ void lks_product_cpu(const lks_product *product) {
     by_blas(product);
   } else if (product->columns > 1 && is_narrow(product, level)) {
     run_narrow(product, level);
-  } else if (product->columns > 1 && is_few(product)) {
+  } else if (product->columns > 1 && product->few) {
     run_few(product, level);
   } else if (product->columns > 1) {
     run_panels(product, level, false);

@@ -24,8 +24,8 @@ typedef struct lks_product {
   bool add; /* to what c holds; else c is overwritten, and need not be initialised */
   /* These two and the strides decide who computes it: never `rows`, so that no sum's order depends
    * on how many a batch happens to have. */
-  int64_t weights;   /* inputs times outputs of the layer */
-  int64_t most_rows; /* of a batch, in any product of the layer in its program */
+  int64_t weights; /* inputs times outputs of the layer */
+  bool few;        /* as the plan says of its operation */
 } lks_product;
 
 /* Allocates nothing. */
@@ -37,10 +37,6 @@ void lks_product_cpu(const lks_product *product);
  * is left alone. */
 void lks_product_fetch(const float *operand, int64_t rows, int64_t width, int64_t stride,
                        int64_t weights);
-
-/* Whether so many weights are more than a second cache holds, so that each product reads them from
- * beyond it, and BLAS multiplies all but few rows by them. */
-bool lks_product_is_large(int64_t weights);
 
 /* Whether such a product is our own here, for tests. */
 bool lks_product_is_own(const lks_product *product);

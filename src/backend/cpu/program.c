@@ -7,6 +7,10 @@ lks_cpu_block lks_begin_step_cpu(const lks_cpu *cpu, const lks_step *step, float
                          .mask = {.seed = cpu->seed, .step = step->step}};
 }
 
+bool lks_is_few_cpu(const lks_cpu *cpu, const lks_op *op) {
+  return op->few && cpu->threads == 1;
+}
+
 static void run_op(lks_cpu *cpu, const lks_op *op, lks_cpu_block *b) {
   float *work = b->work;
   const float *parameters = cpu->exchange.values.w;
@@ -38,7 +42,8 @@ static void run_op(lks_cpu *cpu, const lks_op *op, lks_cpu_block *b) {
                              b->rows, op->outputs);
     break;
   case LKS_OP_DENSE_BACKWARD_WEIGHTS:
-    lks_dense_weights_cpu(op, b->rows, work, cpu->exchange.gradients, 0, op->inputs, b->accumulate);
+    lks_dense_weights_cpu(op, b->rows, work, 0, op->inputs, b->accumulate,
+                          cpu->exchange.gradients + op->weights);
     lks_dense_bias_cpu(op, b->rows, work, cpu->exchange.gradients, b->accumulate);
     break;
   case LKS_OP_DENSE_BACKWARD_INPUT:
@@ -49,7 +54,13 @@ static void run_op(lks_cpu *cpu, const lks_op *op, lks_cpu_block *b) {
 
 void lks_run_ops_cpu(lks_cpu *cpu, const lks_op *ops, int count, lks_cpu_block *b) {
   for (int i = 0; i < count; ++i) {
-    run_op(cpu, &ops[i], b);
+    if (ops[i].few && !lks_is_few_cpu(cpu, &ops[i])) {
+      lks_op op = ops[i];
+      op.few = false;
+      run_op(cpu, &op, b);
+    } else {
+      run_op(cpu, &ops[i], b);
+    }
   }
 }
 
