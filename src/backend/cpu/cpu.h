@@ -2,6 +2,7 @@
  *
  *   backend.c    the ops struct; a step with gradients by rows
  *   owners.c     a step with gradients by owners
+ *   slice.c      what an owner makes and updates
  *   leader.c     a step that one rank does for all
  *   program.c    runs operations on a block of rows
  *   dense.c      CBLAS products with bias and activation
@@ -45,8 +46,8 @@ typedef struct lks_cpu {
   lks_world *world;
   uint64_t seed;
   float *work;                      /* [plan->work_floats], this rank's */
-  lks_shared common;                /* by owners: [plan->common.floats], the node's */
-  bool is_common;                   /* whether it is: else each rank has its own */
+  lks_shared common;                /* by owners: [plan->common.floats] */
+  bool is_common;                   /* whether that is the node's; else each rank has its own */
   lks_lead *lead;                   /* by the leader; else NULL */
   lks_exchange exchange;            /* owns parameters, gradients and slots */
   lks_set_threads set_blas_threads; /* NULL: the BLAS has no such call */
@@ -85,6 +86,26 @@ void lks_owners_close(lks_cpu *cpu);                                   /* collec
 /* As lks_backend_ops.step. */
 lks_status lks_owners_step(lks_cpu *cpu, const lks_step *step, lks_control *control,
                            lks_error *err) LKS_MUST_USE;
+
+/* ---- slice.c: work is an arena of common rows, of which `rows` are live */
+
+/* What a rank knows of its slice of the gradient once it is made, as far as that is before the
+ * update. */
+typedef struct lks_slice {
+  bool whole;  /* nothing is left to make */
+  bool finite; /* this rank's */
+  int bad;     /* ranks of the node whose slice is not finite */
+} lks_slice;
+
+/* Collective over the node: between the barriers "activations complete" and "parameters complete".
+ */
+lks_status lks_slice_make(lks_cpu *cpu, float *work, int64_t rows, lks_slice *slice,
+                          lks_error *err) LKS_MUST_USE;
+/* Makes what is left, and updates; only where all that the node has made is finite. */
+void lks_slice_update(lks_cpu *cpu, const float *work, int64_t rows, const lks_update *update,
+                      bool whole);
+/* All of the gradient, for a rank by itself; returns whether it is finite. */
+bool lks_slice_make_all(lks_cpu *cpu, float *work, int64_t rows);
 
 /* ---- program.c */
 
