@@ -75,6 +75,13 @@ typedef struct lks_rows {
 
 typedef struct lks_table lks_table; /* one set: a source, its rows, and where they lie */
 
+/* What a run that goes on keeps of the order that it began with. Windows are cut at whole chunks,
+ * and a copy of the data may lie in others. Of other data nothing is kept. */
+typedef struct lks_kept_order {
+  int64_t chunk_rows;   /* lks_data's, then; 0: nothing is kept */
+  uint64_t fingerprint; /* lks_data's, then */
+} lks_kept_order;
+
 typedef struct lks_data_request {
   const lks_data_options *options;
   bool need_train; /* false: evaluate and predict open only what they use */
@@ -89,12 +96,14 @@ typedef struct lks_data_request {
   bool features_only;    /* predict: no targets are asked for or read, outputs is 0 */
   const lks_scaling *feature_scaling; /* given (evaluate): used instead of fitting; else NULL */
   const lks_scaling *target_scaling;
+  lks_kept_order kept_order;
 } lks_data_request;
 
 typedef struct lks_data {
   lks_table *train, *validation, *test; /* NULL where not asked for or absent */
   lks_scaling features, targets;        /* fitted or given */
   int order;                            /* lks_order_id decided: never AUTO */
+  int64_t chunk_rows;                   /* at which windows are cut; 0 without need_train */
   int64_t inputs, outputs;              /* columns of features and targets */
   int64_t memory_bytes;                 /* rows that the node holds; each rank needs another 8 MiB,
                                            or a chunk, to read into */

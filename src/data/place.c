@@ -45,6 +45,14 @@ static int order_of(const lks_data_options *options, const lks_table *train) {
   return bytes > (double)ROWS_ORDER_MOST_BYTES ? LKS_ORDER_WINDOWS : LKS_ORDER_ROWS;
 }
 
+/* Rows of the chunks at which windows are cut. */
+static int64_t chunk_rows_of(const lks_data_request *request, const lks_data *data) {
+  const lks_kept_order *kept = &request->kept_order;
+  return kept->chunk_rows > 0 && kept->fingerprint == data->fingerprint
+             ? kept->chunk_rows
+             : lks_source_describe(data->train->source)->chunk_rows;
+}
+
 static lks_status set_order(const lks_data_request *request, lks_data *data, lks_error *err) {
   lks_status st = LKS_OK;
   lks_table *train = data->train;
@@ -52,10 +60,10 @@ static lks_status set_order(const lks_data_request *request, lks_data *data, lks
   const int64_t *starts = NULL;
   data->order = order_of(request->options, train);
   if (train != NULL) {
+    data->chunk_rows = chunk_rows_of(request, data);
     if (data->order == LKS_ORDER_WINDOWS) {
-      TRY(lks_windows_make(&train->rows, lks_source_describe(train->source)->chunk_rows,
-                           request->options->window, request->batch_size, &data->arena, &windows,
-                           &starts, err));
+      TRY(lks_windows_make(&train->rows, data->chunk_rows, request->options->window,
+                           request->batch_size, &data->arena, &windows, &starts, err));
     }
     TRY(lks_table_set_order(train, request, windows, starts, err));
   }

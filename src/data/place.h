@@ -7,7 +7,7 @@
 
 /* Windows of a set: the fewest whole chunks that hold at least `least` rows each; a last one of
  * fewer than `batch_size` rows joins the one before, so that no batch spans three. *starts is in
- * the arena, [*windows + 1]. Depends on the data and these numbers alone. Not collective. */
+ * the arena, [*windows + 1]. Depends on these numbers alone. Not collective. */
 lks_status lks_windows_make(const lks_rows *rows, int64_t chunk_rows, int64_t least,
                             int64_t batch_size, lks_arena *arena, int64_t *windows,
                             const int64_t **starts, lks_error *err) LKS_MUST_USE;

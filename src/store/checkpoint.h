@@ -66,6 +66,7 @@ typedef struct lks_checkpoint {
   const float *best_parameters;
   lks_progress progress;
   uint64_t seed;
+  int64_t order_chunk_rows; /* at which windows of rows were cut; 0: an older file does not say */
   const char *config;       /* effective configuration, YAML; NULL: a foreign file */
   const char *model_config; /* Keras' JSON */
   const char *training_config;

@@ -49,6 +49,7 @@ static const text_field provenance_texts[] = {TEXT(command), TEXT(hosts),     TE
 #define COUNT(table) (sizeof(table) / sizeof((table)[0]))
 
 static const char sums_metrics[] = "/lockstep/sums/metrics";
+static const char order_chunk_rows[] = "/lockstep/order/chunk_rows";
 static const char provenance_group[] = "/lockstep/provenance";
 
 void lks_state_variable(const char *group, int i, char out[128]) {
@@ -121,6 +122,10 @@ lks_status lks_state_store(const lks_checkpoint *checkpoint, lks_h5 *file, lks_e
   TRY(lks_h5_attr_text(file, "/lockstep", "weights_hash", hash, err));
   TRY(lks_h5_attr_text(file, "/lockstep", "seed", seed, err));
   TRY(store_progress(&checkpoint->progress, file, err));
+  if (checkpoint->order_chunk_rows > 0) {
+    TRY(lks_h5_write(file, order_chunk_rows, LKS_H5_I64, 0, NULL, &checkpoint->order_chunk_rows,
+                     err));
+  }
   TRY(store_scaling(&checkpoint->features, "features", file, err));
   TRY(store_scaling(&checkpoint->targets, "targets", file, err));
   TRY(store_provenance(&checkpoint->provenance, file, err));
@@ -235,6 +240,9 @@ lks_status lks_state_load(lks_h5 *file, lks_arena *arena, lks_checkpoint *out, l
   TRY(load_number(file, "/lockstep", "weights_hash", 16, &out->weights_hash, arena, err));
   TRY(load_number(file, "/lockstep", "seed", 10, &out->seed, arena, err));
   TRY(load_progress(file, &out->progress, err));
+  if (lks_h5_exists(file, order_chunk_rows)) { /* not in files of older versions */
+    TRY(lks_h5_read_int64(file, order_chunk_rows, &out->order_chunk_rows, err));
+  }
   TRY(load_scaling(file, "features", arena, &out->features, err));
   TRY(load_scaling(file, "targets", arena, &out->targets, err));
   TRY(load_provenance(file, arena, &out->provenance, err));

@@ -10,6 +10,7 @@ static lks_checkpoint describe(const lks_trainer *trainer, const float *paramete
   lks_checkpoint checkpoint = {.parameters = parameters,
                                .progress = trainer->progress,
                                .seed = (uint64_t)trainer->settings->train.seed,
+                               .order_chunk_rows = trainer->run.data->chunk_rows,
                                .config = trainer->config,
                                .model_config = trainer->model_config,
                                .training_config = trainer->training_config,

@@ -91,13 +91,12 @@ cleanup:
   return st;
 }
 
-/* Rank 0: what to do, and from which checkpoint. */
-static lks_status decide(lks_trainer *trainer, char **path, continuity *same, lks_error *err) {
+/* Rank 0: the checkpoint to go on from, and its order. */
+static lks_status find(lks_trainer *trainer, lks_kept_order *kept, lks_error *err) {
   lks_status st = LKS_OK;
   const lks_settings *settings = trainer->settings;
   char *passed = NULL;
-  lks_checkpoint stored = {0};
-  trainer->start = LKS_START_NEW;
+  char **path = &trainer->newest;
   if (trainer->request->overwrite || settings->checkpoint.resume == LKS_RESUME_OFF) {
     goto cleanup;
   }
@@ -114,21 +113,47 @@ static lks_status decide(lks_trainer *trainer, char **path, continuity *same, lk
          "%s holds no checkpoint to continue from, but checkpoint.resume is required",
          settings->run.folder);
   }
-  if (*path == NULL) {
+  if (*path != NULL) {
+    const lks_checkpoint *stored = &trainer->stored;
+    TRY(lks_checkpoint_peek(*path, &trainer->arena, &trainer->stored, err));
+    *kept = (lks_kept_order){stored->order_chunk_rows, stored->provenance.data_hash};
+  }
+cleanup:
+  return st;
+}
+
+lks_status lks_trainer_find(lks_trainer *trainer, lks_kept_order *kept, lks_error *err) {
+  lks_status st = LKS_OK;
+  lks_world *world = trainer->world;
+  lks_world_phase(world, "checkpoint");
+  *kept = (lks_kept_order){0};
+  st = world->rank == 0 ? find(trainer, kept, err) : LKS_OK;
+  TRY(lks_agree(world, st, err));
+  TRY(lks_world_broadcast(world, kept, sizeof *kept, 0, err));
+cleanup:
+  return st;
+}
+
+/* Rank 0: what to do. */
+static lks_status decide(lks_trainer *trainer, continuity *same, lks_error *err) {
+  lks_status st = LKS_OK;
+  const lks_settings *settings = trainer->settings;
+  const lks_checkpoint *stored = &trainer->stored;
+  trainer->start = LKS_START_NEW;
+  if (trainer->newest == NULL) {
     goto cleanup;
   }
-  TRY(lks_checkpoint_peek(*path, &trainer->arena, &stored, err));
-  if (stored.config == NULL) {
+  if (stored->config == NULL) {
     FAIL(LKS_STORAGE, "use train.init_from to begin from it, in another run.folder",
-         "%s was not written by lockstep", *path);
+         "%s was not written by lockstep", trainer->newest);
   }
-  TRY(compare_settings(trainer, stored.config, same, err));
-  TRY(check_data(trainer, &stored, err));
+  TRY(compare_settings(trainer, stored->config, same, err));
+  TRY(check_data(trainer, stored, err));
   const bool ended =
-      stored.progress.complete &&
-      (stored.progress.stopped_early ? same->same_length
-                                     : settings->train.epochs <= stored.progress.epoch);
-  trainer->progress = stored.progress;
+      stored->progress.complete &&
+      (stored->progress.stopped_early ? same->same_length
+                                      : settings->train.epochs <= stored->progress.epoch);
+  trainer->progress = stored->progress;
   trainer->start = ended ? LKS_START_COMPLETE : LKS_START_RESUMED;
 cleanup:
   return st;
@@ -202,14 +227,13 @@ lks_status lks_trainer_resume(lks_trainer *trainer, lks_error *err) {
   lks_status st = LKS_OK;
   lks_world *world = trainer->world;
   const char *init = trainer->settings->train.init_from;
-  char *path = NULL;
   continuity same = {0};
   lks_world_phase(world, "checkpoint");
   trainer->progress = (lks_progress){.best = (double)NAN, .stop_best = (double)NAN};
   if (world->rank == 0) {
-    st = decide(trainer, &path, &same, err);
+    st = decide(trainer, &same, err);
     if (st == LKS_OK && trainer->start != LKS_START_NEW) {
-      st = read_state(trainer, path, false, err);
+      st = read_state(trainer, trainer->newest, false, err);
       st = st == LKS_OK ? check_best(trainer, &same, err) : st;
     } else if (st == LKS_OK && init[0] != '\0') {
       st = read_state(trainer, init, true, err);

@@ -21,7 +21,8 @@ static lks_status open_data(lks_run *run, const lks_run_needs *needs, lks_error 
                                     .label_classes = loss->labels && units > 0 ? units : 0,
                                     .labels = loss->labels || loss->zero_one,
                                     .feature_scaling = needs->features,
-                                    .target_scaling = needs->targets};
+                                    .target_scaling = needs->targets,
+                                    .kept_order = needs->kept_order};
   TRY(lks_data_open(run->world, &request, &run->data, err));
 cleanup:
   return st;

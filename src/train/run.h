@@ -27,6 +27,7 @@ typedef struct lks_run_needs {
   bool without_targets; /* prediction: the test table's features alone */
   int64_t inputs;       /* feature columns that the checkpoint was trained on; 0: any */
   const lks_scaling *features, *targets; /* of a checkpoint; NULL: fit on the training rows */
+  lks_kept_order kept_order;             /* of the checkpoint that training goes on from */
 } lks_run_needs;
 
 /* Chooses this rank's device, then opens data, model and plan: a device that is not there is told

@@ -137,12 +137,15 @@ cleanup:
 static lks_status set_up(lks_trainer *trainer, lks_error *err) {
   lks_status st = LKS_OK;
   lks_world *world = trainer->world;
-  const lks_run_needs needs = {.train = true, .validation = true};
+  lks_run_needs needs = {.train = true, .validation = true};
   lks_world_phase(world, "run folder");
   if (world->rank == 0 && !trainer->request->dry_run) {
     st = take_folder(trainer, err);
   }
   TRY(lks_agree(world, st, err));
+  if (!trainer->request->dry_run) {
+    TRY(lks_trainer_find(trainer, &needs.kept_order, err));
+  }
   TRY(lks_run_open(&trainer->run, world, trainer->settings, &needs, err));
   TRY(lks_run_open_backend(&trainer->run, err));
   TRY(lks_run_adopt(&trainer->run, err));

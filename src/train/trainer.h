@@ -49,7 +49,9 @@ typedef struct lks_trainer {
   lks_straggler straggler;
   /* rank 0 alone */
   lks_run_lock *lock;
-  bool made_folder; /* the run folder did not exist before */
+  bool made_folder;      /* the run folder did not exist before */
+  char *newest;          /* checkpoint to go on from; NULL: none */
+  lks_checkpoint stored; /* what it says; not its parameters */
   lks_writer *writer;
   lks_journal *journal;
   lks_history history;
@@ -63,8 +65,13 @@ typedef struct lks_trainer {
 
 /* ---- resume.c */
 
-/* Decides new, resumed or complete, and fills progress and state of a resumed run on all ranks.
- * Collective. */
+/* Finds the newest sound checkpoint, unless the run is to begin anew, and what of its order the
+ * data need to know before they are opened: *kept, the same on all ranks. Collective. */
+lks_status lks_trainer_find(lks_trainer *trainer, lks_kept_order *kept,
+                            lks_error *err) LKS_MUST_USE;
+
+/* Decides new, resumed or complete, by the checkpoint found, and fills progress and state of a
+ * resumed run on all ranks. Collective. */
 lks_status lks_trainer_resume(lks_trainer *trainer, lks_error *err) LKS_MUST_USE;
 
 /* ---- keep.c */

@@ -9,6 +9,7 @@ import signal
 import time
 import unittest
 
+import h5py
 import numpy as np
 
 import harness
@@ -197,6 +198,41 @@ class OtherRanksTest(ResumeTest):
         running.signal_rank(2, signal.SIGTERM)
         self.check_stopped(running)
         self.compare_with_uninterrupted(3, exact=False, other=0)
+
+
+class OtherChunksTest(harness.ProgramTest):
+    """A copy of the data in other chunks is the same data, and windows are cut at chunks."""
+
+    def setUp(self):
+        super().setUp()
+        x, y = regression_rows(1000)
+        for name, rows in (("data.h5", 100), ("copy.h5", 64)):
+            with h5py.File(self.path(name), "w") as f:
+                f.create_dataset("x", data=x, chunks=(rows, 6))
+                f.create_dataset("y", data=y, chunks=(rows, 2))
+        data = {"order": "windows", "window": 150, "validation": 0.1}
+        config = regression_config(data=data, checkpoint={"every_steps": 10, "keep": 0})
+        self.config = self.write_config(config)
+
+    def hash(self, run):
+        return harness.read_log(self.path(run))[-1]["weights_hash"]
+
+    def test_order_is_kept(self):
+        self.succeed("train", self.config, "run.folder=whole")
+        self.succeed("train", self.config, "data.train.file=copy.h5", "run.folder=other")
+        self.assertNotEqual(self.hash("whole"), self.hash("other"))
+        for memory in ("0", "24K"):
+            # From the end of an epoch, and as after a death from the middle of one. 57 steps each.
+            for last in (57, 80):
+                shutil.rmtree(self.path("run"), ignore_errors=True)
+                shutil.copytree(self.path("whole"), self.path("run"))
+                for path in harness.checkpoints(self.path("run")):
+                    if int(re.search(r"\d{8,}", os.path.basename(path))[0]) > last:
+                        os.unlink(path)
+                line = ["data.train.file=copy.h5", f"data.memory_per_node={memory}"]
+                result = self.succeed("train", self.config, *line)
+                self.assertRegex(result.out.splitlines()[0], "(?i)resum")
+                self.assertEqual(self.hash("run"), self.hash("whole"), f"{memory} {last}")
 
 
 class EndOfEpochTest(harness.ProgramTest):

@@ -112,6 +112,7 @@ static inline void small_checkpoint(small_model *made) {
                                  .stop_wait = 1,
                                  .stop_epoch = 2};
   out->seed = UINT64_MAX;
+  out->order_chunk_rows = 100;
   out->config = "run: {folder: \"gr\xc3\xbc\xc3\x9f\"}\n";
   for (int i = 0; i < 4; ++i) {
     made->shift[i] = 0.1 * i;

@@ -48,6 +48,7 @@ static void check_state(const lks_checkpoint *got, const lks_checkpoint *put) {
   assert_int_equal(a->stop_wait, b->stop_wait);
   assert_int_equal(a->stop_epoch, b->stop_epoch);
   assert_true(got->seed == put->seed);
+  assert_int_equal(got->order_chunk_rows, put->order_chunk_rows);
   assert_string_equal(got->config, put->config);
   assert_non_null(strstr(got->model_config, "Sequential"));
   assert_non_null(strstr(got->training_config, "sparse_categorical_crossentropy"));
@@ -118,6 +119,7 @@ static void test_bare(void **state) {
   assert_null(got.best_parameters);
   assert_null(got.config);
   assert_null(got.history);
+  assert_int_equal(got.order_chunk_rows, 0);
   lks_arena_free(&arena);
   small_free(&made);
 }
