@@ -1,6 +1,7 @@
 /* Growing strings, formatting for people, paths, and the nearest name. */
 #include "base/text.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -204,22 +205,31 @@ static void normalise(char *path) {
   *out = '\0';
 }
 
-char *lks_path_resolve(lks_arena *arena, const char *folder, const char *path) {
+lks_status lks_path_resolve(lks_arena *arena, const char *folder, const char *path,
+                            const char **out, lks_error *err) {
+  lks_status st = LKS_OK;
   char current[4096] = "";
   if (path[0] != '/' && (folder == NULL || folder[0] != '/') &&
       getcwd(current, sizeof current) == NULL) {
-    return NULL;
+    if (errno == ENOENT) {
+      FAIL(LKS_CONFIG, "cd to a folder that is there, and run again",
+           "the current folder, from which relative paths count, was removed");
+    }
+    FAIL(LKS_CONFIG, "cd to another folder, or give whole paths",
+         "the current folder, from which relative paths count, cannot be told: %s",
+         strerror(errno));
   }
   /* One more byte than the path: normalise writes a slash after the last part. */
   const bool absolute = path[0] == '/';
   char *joined =
       lks_arena_print(arena, "%s%s%s%s%s ", absolute ? "" : current, absolute ? "" : "/",
                       absolute || folder == NULL ? "" : folder, absolute ? "" : "/", path);
-  if (joined != NULL) {
-    joined[strlen(joined) - 1] = '\0';
-    normalise(joined);
-  }
-  return joined;
+  TRY_ALLOC(joined);
+  joined[strlen(joined) - 1] = '\0';
+  normalise(joined);
+  *out = joined;
+cleanup:
+  return st;
 }
 
 char *lks_path_folder(lks_arena *arena, const char *path) {

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "base/arena.h"
+#include "base/error.h"
 
 /* A growing string, always NUL-terminated once something was added. Zero-initialise it.
  * `failed` is set when memory ran out; later additions then do nothing. */
@@ -57,8 +58,10 @@ double lks_now_coarse(void);
 char *lks_timestamp(char out[32]);
 
 /* path relative to folder (absolute paths are kept), normalised without touching the disk
- * ("a/./b/../c" -> "a/c"), in the arena. folder NULL: the current folder, made absolute. */
-char *lks_path_resolve(lks_arena *arena, const char *folder, const char *path);
+ * ("a/./b/../c" -> "a/c"), in the arena. folder NULL: the current folder, made absolute; LKS_CONFIG
+ * where that is needed and gone. */
+lks_status lks_path_resolve(lks_arena *arena, const char *folder, const char *path,
+                            const char **out, lks_error *err) LKS_MUST_USE;
 
 /* The folder part of path ("." when there is none), and the part after the last '/'. */
 char *lks_path_folder(lks_arena *arena, const char *path);

@@ -26,8 +26,7 @@ static lks_status configure_run(lks_cli *cli, const char *folder, lks_error *err
          "%s: a folder without config.yaml is no run", folder);
   }
   TRY(lks_settings_read(path, cli->overrides, cli->override_count, &cli->settings, err));
-  cli->settings->run.folder = lks_path_resolve(&cli->settings->arena, NULL, folder);
-  TRY_ALLOC(cli->settings->run.folder);
+  TRY(lks_path_resolve(&cli->settings->arena, NULL, folder, &cli->settings->run.folder, err));
 cleanup:
   return st;
 }

@@ -132,11 +132,11 @@ static lks_status bind_text(binder *b, const lks_option *row, const lks_node *no
   lks_status st = LKS_OK;
   lks_error *err = b->err;
   if (row->type == LKS_OPT_PATH && node->text[0] != '\0') {
-    *out = lks_path_resolve(b->arena, node->folder, node->text);
+    TRY(lks_path_resolve(b->arena, node->folder, node->text, out, err));
   } else {
     *out = lks_arena_copy(b->arena, node->text);
+    TRY_ALLOC(*out);
   }
-  TRY_ALLOC(*out);
 cleanup:
   return st;
 }

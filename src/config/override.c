@@ -224,8 +224,7 @@ lks_status lks_options_override(const lks_option *options, lks_node *root, const
     FAIL(LKS_CONFIG, "write KEY=VALUE, as in train.epochs=3",
          "command line: '%.200s' is no assignment", assignment);
   }
-  w.place.folder = lks_path_resolve(arena, NULL, folder != NULL ? folder : ".");
-  TRY_ALLOC(w.place.folder);
+  TRY(lks_path_resolve(arena, NULL, folder != NULL ? folder : ".", &w.place.folder, err));
   w.rest = lks_arena_copy_n(arena, assignment, (size_t)(equals - assignment));
   TRY_ALLOC(w.rest);
   TRY(lks_tree_value(equals + 1, w.rest, &w.place, arena, &w.value, err));

@@ -357,8 +357,7 @@ lks_status lks_tree_parse(const char *text, size_t length, const char *origin, c
   builder b = {.arena = arena, .err = err, .text = text, .length = length, .base = ""};
   b.place.origin = lks_arena_copy(arena, origin);
   TRY_ALLOC(b.place.origin);
-  b.place.folder = lks_path_resolve(arena, NULL, folder != NULL ? folder : ".");
-  TRY_ALLOC(b.place.folder);
+  TRY(lks_path_resolve(arena, NULL, folder != NULL ? folder : ".", &b.place.folder, err));
   if (length > LKS_TREE_MAX_BYTES) {
     FAIL(LKS_CONFIG, "keep data out of the configuration", "%s: larger than %d bytes", origin,
          LKS_TREE_MAX_BYTES);
@@ -415,6 +414,8 @@ lks_status lks_tree_read(const char *path, lks_arena *arena, lks_node **root, lk
   size_t length = 0;
   FILE *file = fopen(path, "rb");
   if (file == NULL && errno == ENOENT) {
+    const char *whole = NULL; /* no name is right in a folder that is gone */
+    TRY(lks_path_resolve(arena, NULL, path, &whole, err));
     FAIL(LKS_CONFIG, "check the name", "%s: no such file", path);
   }
   if (file == NULL) {

@@ -180,8 +180,7 @@ static lks_status set_table(lks_settings *settings, const lks_predict_request *r
   lks_status st = LKS_OK;
   lks_table_options *table = &settings->data.test;
   *table = (lks_table_options){.present = true, .features = settings->data.train.features};
-  table->file = lks_path_resolve(&settings->arena, NULL, request->in);
-  TRY_ALLOC(table->file);
+  TRY(lks_path_resolve(&settings->arena, NULL, request->in, &table->file, err));
   if (request->features != NULL) {
     char *names = lks_arena_copy(&settings->arena, request->features);
     TRY_ALLOC(names);

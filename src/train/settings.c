@@ -276,8 +276,7 @@ static lks_status complete(lks_settings *settings, const lks_node *root, lks_err
     settings->run.folder = default_folder(settings);
     TRY_ALLOC(settings->run.folder);
   }
-  settings->run.folder = lks_path_resolve(&settings->arena, NULL, settings->run.folder);
-  TRY_ALLOC(settings->run.folder);
+  TRY(lks_path_resolve(&settings->arena, NULL, settings->run.folder, &settings->run.folder, err));
   if (strcmp(settings->checkpoint.best, "val_loss") == 0 &&
       !lks_settings_monitor(settings, "val_loss", &index, &validation, &higher)) {
     settings->checkpoint.best = "loss";
@@ -293,8 +292,8 @@ cleanup:
 static lks_status bind(lks_settings *settings, lks_node *root, const char *const *overrides,
                        int count, lks_error *err) {
   lks_status st = LKS_OK;
-  const char *here = lks_path_resolve(&settings->arena, NULL, ".");
-  TRY_ALLOC(here);
+  const char *here = NULL;
+  TRY(lks_path_resolve(&settings->arena, NULL, ".", &here, err));
   for (int i = 0; i < count; ++i) {
     TRY(lks_options_override(lks_setting_rows, root, overrides[i], here, &settings->arena, err));
   }

@@ -371,6 +371,23 @@ class OtherErrorTest(ErrorTest):
         config = self.write_config(regression_config())
         self.fail_everywhere(4, ["gpu|GPU"], "train", config, "device=gpu", where="; .")
 
+    def test_current_folder_that_was_removed(self):
+        config = self.write_config(regression_config())
+        for operand in (config, "config.yaml", "run"):
+            os.mkdir(self.path("gone"))
+            result = subprocess.run(
+                ["sh", "-c", 'rmdir ../gone && exec "$@"', "sh", harness.PROGRAM, "train", operand],
+                cwd=self.path("gone"),
+                env=harness.environment(),
+                capture_output=True,
+                text=True,
+                timeout=harness.TIMEOUT,
+            )
+            self.assertEqual(result.returncode, 2, result.stderr)
+            words = "error: the current folder.* removed .*; cd to a folder"
+            self.assertRegex(result.stderr.splitlines()[-1], words)
+            self.check_nothing_left()
+
     def test_singletons_of_a_job_step(self):
         """Two tasks of a step that MPI takes for two runs of one rank each."""
         config = self.write_config(regression_config())

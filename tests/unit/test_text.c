@@ -81,15 +81,22 @@ static void names_the_nearest(void **state) {
   assert_null(lks_nearest("x", names));
 }
 
+static const char *resolved(lks_arena *arena, const char *folder, const char *path) {
+  lks_error err;
+  const char *out = NULL;
+  assert_int_equal(lks_path_resolve(arena, folder, path, &out, &err), LKS_OK);
+  return out;
+}
+
 static void resolves_paths(void **state) {
   (void)state;
   lks_arena arena = {0};
-  assert_string_equal(lks_path_resolve(&arena, "/a/b", "../c/./d"), "/a/c/d");
-  assert_string_equal(lks_path_resolve(&arena, "/a", "/x//y/"), "/x/y");
-  assert_string_equal(lks_path_resolve(&arena, "/", "../.."), "/");
-  assert_string_equal(lks_path_resolve(&arena, "/aaaaaaa/bbbbbbb", "cccccccccccccc"),
+  assert_string_equal(resolved(&arena, "/a/b", "../c/./d"), "/a/c/d");
+  assert_string_equal(resolved(&arena, "/a", "/x//y/"), "/x/y");
+  assert_string_equal(resolved(&arena, "/", "../.."), "/");
+  assert_string_equal(resolved(&arena, "/aaaaaaa/bbbbbbb", "cccccccccccccc"),
                       "/aaaaaaa/bbbbbbb/cccccccccccccc");
-  assert_int_equal(lks_path_resolve(&arena, NULL, "x")[0], '/');
+  assert_int_equal(resolved(&arena, NULL, "x")[0], '/');
   assert_string_equal(lks_path_folder(&arena, "a/b.c"), "a");
   assert_string_equal(lks_path_folder(&arena, "b.c"), ".");
   assert_string_equal(lks_path_folder(&arena, "/b"), "/");
