@@ -77,7 +77,8 @@ static lks_status open_sources(data_state *state, const lks_data_request *reques
     TRY(open_source(&options->validation, "data.validation", request, &state->validation, err));
   }
   if (request->need_test && options->test.present) {
-    TRY(open_source(&options->test, "data.test", request, &state->test, err));
+    const char *key = request->features_only ? "--in" : "data.test";
+    TRY(open_source(&options->test, key, request, &state->test, err));
   }
 cleanup:
   return st;

@@ -36,8 +36,9 @@ typedef struct lks_source_info {
 
 /* Opens a table. need_targets false: targets are opened only if they are named and there.
  * key: the option's name ("data.train"), for messages, and so that synthetic tables of different
- * keys differ. seed: of synthetic rows. Errors: LKS_DATA with file, dataset, cause; LKS_CONFIG
- * where neither or both of file and synthetic are set. Not collective. */
+ * keys differ; "--in", where the command line names file and features. seed: of synthetic rows.
+ * Errors: LKS_DATA with file, dataset, cause; LKS_CONFIG where neither or both of file and
+ * synthetic are set. Not collective. */
 lks_status lks_source_open(const lks_table_options *options, const char *key, bool need_targets,
                            uint64_t seed, lks_source **source, lks_error *err) LKS_MUST_USE;
 void lks_source_close(lks_source **source);

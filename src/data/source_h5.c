@@ -129,11 +129,22 @@ static void close_h5(lks_source *source) {
 
 /* ---- opening */
 
+/* What remedies call the option that names datasets of a role. */
+static const char *option_of(const char *key, const char *role, char out[64]) {
+  if (key[0] == '-') {
+    (void)snprintf(out, 64, "--%s", role);
+  } else {
+    (void)snprintf(out, 64, "%s.%s", key, role);
+  }
+  return out;
+}
+
 /* The first guess that the file holds, as a list of one; refused where there is none. */
 static lks_status guess_name(lks_source *source, lks_h5 *file, const char *key, const char *role,
                              const char *const *guesses, const char **out, lks_error *err) {
   lks_status st = LKS_OK;
   lks_text tried = {0};
+  char option[64];
   for (int i = 0; guesses[i] != NULL; ++i) {
     /* Opened, not only looked up: a group of that name is no dataset. */
     lks_h5_dataset *dataset = NULL;
@@ -148,7 +159,7 @@ static lks_status guess_name(lks_source *source, lks_h5 *file, const char *key, 
   st = lks_fail(err, LKS_DATA, NULL, "%s: no dataset of %s under a usual name (%s); it has %s",
                 lks_h5_path(file), role, tried.data != NULL ? tried.data : "",
                 there != NULL && there[0] != '\0' ? there : "none");
-  lks_advise(err, "set %s.%s", key, role);
+  lks_advise(err, "set %s", option_of(key, role, option));
 cleanup:
   lks_text_free(&tried);
   return st;
@@ -159,16 +170,18 @@ static lks_status check_dataset(const lks_source *source, const char *key, const
                                 const char *name, const lks_h5_info *info, int64_t *width,
                                 lks_error *err) {
   lks_status st = LKS_OK;
+  char option[64];
   if (info->kind != LKS_H5_INTEGER && info->kind != LKS_H5_FLOAT) {
     st = lks_fail(err, LKS_DATA, NULL, "%s: dataset '%s' holds values of type %s, not numbers",
                   source->info.name, name, info->type_name);
-    lks_advise(err, "set %s.%s to a dataset of numbers", key, role);
+    lks_advise(err, "set %s to a dataset of numbers", option_of(key, role, option));
     goto cleanup;
   }
   if (info->rank == 0) {
     st = lks_fail(err, LKS_DATA, NULL, "%s: dataset '%s' is a single number, not rows",
                   source->info.name, name);
-    lks_advise(err, "set %s.%s to a dataset with a first dimension of rows", key, role);
+    lks_advise(err, "set %s to a dataset with a first dimension of rows",
+               option_of(key, role, option));
     goto cleanup;
   }
   if (info->shape[0] == 0) {
@@ -190,9 +203,10 @@ cleanup:
 
 static lks_status open_dataset(lks_source *source, lks_h5 *file, const char *key,
                                h5_column_set *set, int d, lks_error *err) {
+  char option[64], other[64];
   lks_status st = lks_h5_dataset_open(file, set->names[d], &set->datasets[d], err);
   if (st != LKS_OK) {
-    lks_advise(err, "set %s.%s", key, set->role);
+    lks_advise(err, "set %s", option_of(key, set->role, option));
     return st;
   }
   const lks_h5_info *info = lks_h5_dataset_info(set->datasets[d]);
@@ -205,8 +219,10 @@ static lks_status open_dataset(lks_source *source, lks_h5 *file, const char *key
     st = lks_fail(err, LKS_DATA, NULL, "%s: dataset '%s' has %lld rows, but '%s' has %lld",
                   source->info.name, set->names[d], (long long)info->shape[0],
                   state->features.names[0], (long long)source->info.rows);
-    lks_advise(err, "every dataset of a table has one row a sample: set %s.features and %s.targets",
-               key, key);
+    const bool alone = state->targets.count == 0; /* features beside features */
+    lks_advise(err, "every dataset of a table has one row a sample: set %s%s%s",
+               option_of(key, "features", option), alone ? "" : " and ",
+               alone ? "" : option_of(key, "targets", other));
     goto cleanup;
   }
   set->columns += set->widths[d];
@@ -353,7 +369,7 @@ lks_status lks_source_open_h5(const lks_table_options *options, const char *key,
   st = lks_h5_open(options->file, &state->file, err);
   if (st != LKS_OK) {
     if (err->remedy[0] == '\0') {
-      lks_advise(err, "set %s.file", key);
+      lks_advise(err, "set %s%s", key, key[0] == '-' ? "" : ".file");
     }
     goto cleanup;
   }

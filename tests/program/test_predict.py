@@ -103,6 +103,22 @@ class RegressionTest(PredictTest):
         self.fail_with(2, ["dense_7", r"dense\b.*dense_1"], "predict", "run", *line)
         self.assertFalse(os.path.exists(self.path("out.h5")))
 
+    def test_wrong_features(self):
+        """Remedies speak of the command line, where the features of predict are named."""
+        self.write_h5("odd.h5", a=self.x, few=self.x[:5], one=3.0, words=[b"a"] * 200)
+        line = ["predict", "run", "--in", "odd.h5", "--out", "out.h5"]
+        has = r"has a, few, one, words.*; set --features$"
+        for features, words in (
+            ("b", "no dataset 'b' .*" + has),
+            ("a,b", "no dataset 'b' .*" + has),
+            ("one", "'one' is a single number.*; set --features to a dataset with a first"),
+            ("words", "'words' holds values of type string.*; set --features to .* numbers"),
+            ("a,few", "'few' has 5 rows, but 'a' has 200 .*: set --features$"),
+        ):
+            self.fail_with(3, words, *line, "--features", features)
+        self.fail_with(3, has, *line)
+        self.assertFalse(os.path.exists(self.path("out.h5")))
+
     def test_features_are_guessed_or_those_of_training(self):
         self.succeed("predict", "run", "--in", self.rows, "--out", "guess.h5")
         wanted = self.predict("run", self.rows, "named.h5")
