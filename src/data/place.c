@@ -81,24 +81,26 @@ typedef struct placing {
 } placing;
 
 /* "data.memory_per_node allows 1 GiB", and what /dev/shm has to do with it. */
-static void say_allowed(const lks_budget *budget, int64_t bytes, char *out, size_t size) {
+static void say_allowed(const lks_budget *budget, const lks_data_options *options, int64_t bytes,
+                        char *out, size_t size) {
+  const char *half = options->memory_per_node > 0 ? "" : "=0, half of what is free,";
   char limit[32];
   char shared[32];
   (void)lks_format_bytes(limit, (double)budget->limit);
   if (bytes <= budget->shared) {
-    (void)snprintf(out, size, "data.memory_per_node allows %s", limit);
+    (void)snprintf(out, size, "data.memory_per_node%s allows %s", half, limit);
   } else {
     (void)snprintf(out, size,
-                   "data.memory_per_node allows %s (/dev/shm has only %s free, so each of %lld "
+                   "data.memory_per_node%s allows %s (/dev/shm has only %s free, so each of %lld "
                    "ranks would need a copy)",
-                   limit, lks_format_bytes(shared, (double)budget->shared),
+                   half, limit, lks_format_bytes(shared, (double)budget->shared),
                    (long long)budget->ranks);
   }
 }
 
 /* Bytes that the training table holds, however it lies, and how. */
-static lks_status place_train(const lks_budget *budget, lks_table *train, place *where,
-                              int64_t *held, lks_error *err) {
+static lks_status place_train(const lks_budget *budget, const lks_data_options *options,
+                              lks_table *train, place *where, int64_t *held, lks_error *err) {
   lks_status st = LKS_OK;
   char need[32];
   char allowed[256];
@@ -106,7 +108,7 @@ static lks_status place_train(const lks_budget *budget, lks_table *train, place 
   *held = streams ? lks_stream_bytes(train) : lks_table_bytes(train, train->rows.count);
   *where = streams ? PLACE_STREAMED : PLACE_RESIDENT;
   if (!lks_budget_fits(budget, *held)) {
-    say_allowed(budget, *held, allowed, sizeof allowed);
+    say_allowed(budget, options, *held, allowed, sizeof allowed);
     (void)lks_format_bytes(need, (double)*held);
     if (streams) {
       FAIL(LKS_CONFIG, "lower data.window or train.batch_size, or raise data.memory_per_node",
@@ -114,14 +116,17 @@ static lks_status place_train(const lks_budget *budget, lks_table *train, place 
            (long long)train->order.starts[1], need, allowed);
     }
     FAIL(LKS_CONFIG, "set data.order=windows or raise data.memory_per_node",
-         "data.order=rows needs all training rows in memory, %s, but %s", need, allowed);
+         "data.order=%s needs all training rows in memory, %s, but %s",
+         options->order == LKS_ORDER_AUTO ? "auto, which is rows below 4 GiB," : "rows", need,
+         allowed);
   }
 cleanup:
   return st;
 }
 
 /* The training table is the first to leave memory, for it is streamed; then those after it. */
-static lks_status decide(const lks_budget *budget, placing *all, lks_error *err) {
+static lks_status decide(const lks_budget *budget, const lks_data_options *options, placing *all,
+                         lks_error *err) {
   lks_status st = LKS_OK;
   int64_t held = 0;
   for (int t = 0; t < 3; ++t) {
@@ -134,7 +139,7 @@ static lks_status decide(const lks_budget *budget, placing *all, lks_error *err)
   }
   held = 0;
   if (all->tables[0] != NULL) {
-    TRY(place_train(budget, all->tables[0], &all->places[0], &held, err));
+    TRY(place_train(budget, options, all->tables[0], &all->places[0], &held, err));
   }
   for (int t = 1; t < 3; ++t) {
     const lks_table *table = all->tables[t];
@@ -188,7 +193,7 @@ lks_status lks_data_place(lks_world *world, const lks_data_request *request, lks
   placing all = {.tables = {data->train, data->validation, data->test}};
   TRY(lks_agree(world, set_order(request, data, err), err));
   TRY(lks_budget_open(world, request->options->memory_per_node, &budget, err));
-  TRY(lks_agree(world, decide(&budget, &all, err), err));
+  TRY(lks_agree(world, decide(&budget, request->options, &all, err), err));
   for (int t = 0; t < 3; ++t) {
     if (all.places[t] == PLACE_RESIDENT) {
       TRY(make_resident(world, &budget, all.tables[t], data, err));

@@ -254,8 +254,11 @@ class StreamTest(harness.ProgramTest):
 
     def test_all_rows_shuffled_need_memory(self):
         line = ["data.memory_per_node=64K", "data.order=rows"]
-        words = [r"data\.memory_per_node", r"data\.order"]
+        words = r"data\.order=rows needs all .* data\.memory_per_node allows 64\.0 KiB"
         self.fail_with(2, words, "train", self.config, *line)
+        # What was not written is not spoken of as if it were.
+        words = words.replace("=rows", "=auto, which is rows below 4 GiB,")
+        self.fail_with(2, words, "train", self.config, line[0], "data.order=auto")
 
     def test_order_is_stored(self):
         self.succeed("train", self.config, "data.order=auto")
