@@ -64,6 +64,15 @@ void lks_order_begin(lks_order *order, int64_t epoch) {
   order->offsets[order->windows] = offset;
 }
 
+int64_t lks_order_widest(const lks_order *order) {
+  int64_t widest = 0;
+  for (int64_t w = 0; w < order->windows; ++w) {
+    const int64_t rows = order->starts[w + 1] - order->starts[w];
+    widest = rows > widest ? rows : widest;
+  }
+  return widest;
+}
+
 int64_t lks_order_window(const lks_order *order, int64_t i) {
   int64_t low = 0;
   int64_t high = order->windows;

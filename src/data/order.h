@@ -33,6 +33,9 @@ void lks_order_close(lks_order *order);
 /* Fixes the epoch. Not collective, no allocation. */
 void lks_order_begin(lks_order *order, int64_t epoch);
 
+/* Rows of the widest window; 0 without windows. */
+int64_t lks_order_widest(const lks_order *order);
+
 /* The k (0 <= k < windows) whose window holds position i of the begun epoch; 0 without windows. */
 int64_t lks_order_window(const lks_order *order, int64_t i);
 

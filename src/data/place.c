@@ -98,10 +98,42 @@ static void say_allowed(const lks_budget *budget, const lks_data_options *option
   }
 }
 
+/* Not even windows fit. What makes them as large as they are is what to lower. */
+static lks_status fail_windows(const lks_data_request *request, const lks_data *data,
+                               const char *need, const char *allowed, lks_error *err) {
+  const lks_order *order = &data->train->order;
+  const int64_t window = request->options->window, batch = request->batch_size;
+  const int64_t rows = lks_order_widest(order);
+  const int64_t chunk = lks_source_describe(data->train->source)->chunk_rows;
+  char made[128];
+  if (order->windows == 1) {
+    (void)snprintf(made, sizeof made, "one window of all %lld rows, which needs", (long long)rows);
+  } else {
+    (void)snprintf(made, sizeof made, "windows of up to %lld rows, of which two need",
+                   (long long)rows);
+  }
+  const lks_status st = lks_fail(
+      err, LKS_CONFIG, NULL,
+      "data.window=%lld (with train.batch_size=%lld and chunks of %lld rows) makes %s %s, but %s",
+      (long long)window, (long long)batch, (long long)data->chunk_rows, made, need, allowed);
+  if (data->chunk_rows < (window > batch ? window : batch)) {
+    lks_advise(err, "lower %s, or raise data.memory_per_node",
+               window > batch ? "data.window" : "train.batch_size");
+  } else if (data->chunk_rows == chunk) {
+    lks_advise(err, "raise data.memory_per_node, or store the data in chunks of fewer rows "
+                    "(h5repack -l)");
+  } else { /* a resumed run goes on with its windows */
+    lks_advise(err, "raise data.memory_per_node");
+  }
+  return st;
+}
+
 /* Bytes that the training table holds, however it lies, and how. */
-static lks_status place_train(const lks_budget *budget, const lks_data_options *options,
-                              lks_table *train, place *where, int64_t *held, lks_error *err) {
+static lks_status place_train(const lks_budget *budget, const lks_data_request *request,
+                              const lks_data *data, place *where, int64_t *held, lks_error *err) {
   lks_status st = LKS_OK;
+  const lks_data_options *options = request->options;
+  const lks_table *train = data->train;
   char need[32];
   char allowed[256];
   const bool streams = train->order.windows > 0;
@@ -111,9 +143,7 @@ static lks_status place_train(const lks_budget *budget, const lks_data_options *
     say_allowed(budget, options, *held, allowed, sizeof allowed);
     (void)lks_format_bytes(need, (double)*held);
     if (streams) {
-      FAIL(LKS_CONFIG, "lower data.window or train.batch_size, or raise data.memory_per_node",
-           "two windows of data.window=%lld rows, in whole chunks, need %s, but %s",
-           (long long)train->order.starts[1], need, allowed);
+      TRY(fail_windows(request, data, need, allowed, err));
     }
     FAIL(LKS_CONFIG, "set data.order=windows or raise data.memory_per_node",
          "data.order=%s needs all training rows in memory, %s, but %s",
@@ -125,8 +155,8 @@ cleanup:
 }
 
 /* The training table is the first to leave memory, for it is streamed; then those after it. */
-static lks_status decide(const lks_budget *budget, const lks_data_options *options, placing *all,
-                         lks_error *err) {
+static lks_status decide(const lks_budget *budget, const lks_data_request *request,
+                         const lks_data *data, placing *all, lks_error *err) {
   lks_status st = LKS_OK;
   int64_t held = 0;
   for (int t = 0; t < 3; ++t) {
@@ -139,7 +169,7 @@ static lks_status decide(const lks_budget *budget, const lks_data_options *optio
   }
   held = 0;
   if (all->tables[0] != NULL) {
-    TRY(place_train(budget, options, all->tables[0], &all->places[0], &held, err));
+    TRY(place_train(budget, request, data, &all->places[0], &held, err));
   }
   for (int t = 1; t < 3; ++t) {
     const lks_table *table = all->tables[t];
@@ -193,7 +223,7 @@ lks_status lks_data_place(lks_world *world, const lks_data_request *request, lks
   placing all = {.tables = {data->train, data->validation, data->test}};
   TRY(lks_agree(world, set_order(request, data, err), err));
   TRY(lks_budget_open(world, request->options->memory_per_node, &budget, err));
-  TRY(lks_agree(world, decide(&budget, request->options, &all, err), err));
+  TRY(lks_agree(world, decide(&budget, request, data, &all, err), err));
   for (int t = 0; t < 3; ++t) {
     if (all.places[t] == PLACE_RESIDENT) {
       TRY(make_resident(world, &budget, all.tables[t], data, err));

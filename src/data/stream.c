@@ -57,17 +57,8 @@ struct lks_stream {
 
 /* ---- layout */
 
-static int64_t widest_window(const lks_order *order) {
-  int64_t widest = 0;
-  for (int64_t w = 0; w < order->windows; ++w) {
-    const int64_t rows = order->starts[w + 1] - order->starts[w];
-    widest = rows > widest ? rows : widest;
-  }
-  return widest;
-}
-
 static int64_t buffer_rows(const lks_order *order) {
-  return widest_window(order) * (order->windows > 1 ? 2 : 1);
+  return lks_order_widest(order) * (order->windows > 1 ? 2 : 1);
 }
 
 static size_t board_bytes(int ranks) {
@@ -236,7 +227,7 @@ lks_status lks_stream_make(lks_table *table, lks_stream **stream, lks_error *err
   lks_stream *made = calloc(1, sizeof *made);
   TRY_ALLOC(made);
   made->table = table;
-  made->capacity = widest_window(&table->order);
+  made->capacity = lks_order_widest(&table->order);
   /* Default attributes: neither can fail. */
   (void)pthread_mutex_init(&made->lock, NULL);
   (void)pthread_cond_init(&made->changed, NULL);

@@ -248,9 +248,21 @@ class StreamTest(harness.ProgramTest):
 
     def test_budget_below_two_windows(self):
         line = ["data.memory_per_node=20K"]
-        words = [r"data\.memory_per_node", r"data\.window"]
+        made = r"data\.window=500 \(with train\.batch_size=64 and chunks of 100 rows\) makes "
+        words = made + r"windows of up to 500 rows, of which two need .*; lower data\.window, or"
         for ranks in (0, 2):
             self.fail_with(2, words, "train", self.config, *line, ranks=ranks)
+
+    def test_what_makes_windows_large(self):
+        """Advice contradicts nothing that was set, and helps."""
+        for window, batch, memory, words in (
+            (20, 64, "4K", "makes windows of up to 100 rows, .*; raise data.* in chunks of fewer"),
+            (20, 450, "20K", "makes windows of up to 700 rows, .*; lower train.batch_size, or"),
+            (5000, 64, "20K", "makes one window of all 2700 rows, .*; lower data.window, or"),
+        ):
+            line = [f"data.memory_per_node={memory}", f"data.window={window}"]
+            line.append(f"train.batch_size={batch}")
+            self.fail_with(2, rf"data\.window={window} .*" + words, "train", self.config, *line)
 
     def test_all_rows_shuffled_need_memory(self):
         line = ["data.memory_per_node=64K", "data.order=rows"]
