@@ -86,8 +86,9 @@ lks_status lks_options_bind(const lks_option *options, lks_node *root, void *tar
 
 /* Applies KEY=VALUE to the tree, before binding. VALUE is parsed as YAML flow, so
  * "metrics=[accuracy, mae]" works. Makes missing mappings, expands scalars and short forms on the
- * way, skips the layer's kind (model.0.units). Relative paths in VALUE are relative to folder.
- * An unknown key is an error here already (LKS_CONFIG), naming the nearest. */
+ * way, takes a short form's key (data.scaling.divide) for what it stands for, skips the layer's
+ * kind (model.0.units). Relative paths in VALUE are relative to folder. An unknown key is an error
+ * here already (LKS_CONFIG), naming the nearest. */
 lks_status lks_options_override(const lks_option *options, lks_node *root, const char *assignment,
                                 const char *folder, lks_arena *arena, lks_error *err) LKS_MUST_USE;
 

@@ -182,15 +182,57 @@ cleanup:
   return st;
 }
 
+/* A key of a row's short form (divide: 255) is none of its rows. The row writes it out, and what
+ * comes of it replaces what was there: of a group the keys it names, of a choice all. */
+static lks_status walk_short_form(walk *w, const lks_option *row, lks_node *node, bool *done) {
+  lks_status st = LKS_OK;
+  lks_error *err = w->err;
+  *done = false;
+  if (row->expand == NULL || node->kind == LKS_NODE_LIST || strchr(w->rest, '.') != NULL) {
+    goto cleanup;
+  }
+  lks_node *form = lks_node_new(w->arena, LKS_NODE_MAP, NULL, NULL, &w->place);
+  TRY_ALLOC(form);
+  TRY(add_child(w, form, w->rest, w->value));
+  TRY(row->expand(form, w->at.text, w->arena, err));
+  if (lks_node_child(form, w->rest) != NULL) { /* not a short form */
+    goto cleanup;
+  }
+  *done = true;
+  if (row->type != LKS_OPT_GROUP || node->kind != LKS_NODE_MAP) {
+    w->value = form;
+    put(w, node);
+    goto cleanup;
+  }
+  for (lks_node *child = form->first, *next = NULL; child != NULL; child = next) {
+    lks_node *old = lks_node_child(node, child->key);
+    next = child->next;
+    w->value = child;
+    if (old != NULL) {
+      put(w, old);
+    } else {
+      child->next = NULL;
+      lks_node_append(node, child);
+    }
+  }
+cleanup:
+  return st;
+}
+
 /* Goes on below the node of a row; the name has not ended. */
 static lks_status walk_row(walk *w, const lks_option *row, lks_node *node) {
   lks_status st = LKS_OK;
   lks_error *err = w->err;
+  bool done = false;
   if (lks_node_is_null(node)) {
     TRY(lks_fail_null(node, w->at.text, err));
   }
   if (row->expand != NULL) {
     TRY(row->expand(node, w->at.text, w->arena, err));
+  }
+  TRY(walk_short_form(w, row, node, &done));
+  if (done) {
+    goto cleanup;
   }
   switch (row->type) {
   case LKS_OPT_GROUP:

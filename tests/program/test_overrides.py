@@ -190,6 +190,9 @@ class OverrideTest(harness.ProgramTest):
         self.write_text("config.yaml", harness.yaml(config) + "\n")
         text = self.stored()
         self.assertRegex(text, "name: minmax|features: minmax")
+        for key in ("data.scaling.divide", "data.scaling.features.divide"):
+            text = self.stored(f"{key}=255")
+            self.assertRegex(text, r"scaling:\s+features:\s+name: divide\s+value: 255\s+targets:")
 
 
 if __name__ == "__main__":

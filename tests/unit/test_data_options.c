@@ -120,6 +120,44 @@ static void scaling_short_forms(void **state) {
   lks_arena_free(&arena);
 }
 
+/* A key of a short form may be set as it is written in a file. */
+static void scaling_short_forms_below(void **state) {
+  (void)state;
+  lks_arena arena = {0};
+  holder h;
+  static const char *const files[] = {
+      "",
+      "  scaling: standardize\n",
+      "  scaling: {divide: 16}\n",
+      "  scaling: {features: {name: divide, value: 3}}\n",
+  };
+  static const char *const overrides[] = {"data.scaling.divide=9",
+                                          "data.scaling.features.divide=9"};
+  for (size_t f = 0; f < sizeof files / sizeof *files; ++f) {
+    char text[512];
+    (void)snprintf(text, sizeof text, TRAIN "%s", files[f]);
+    for (int o = 0; o < 2; ++o) {
+      assert_ok(bind_with(text, overrides[o], &h, &arena));
+      assert_true(lks_scaling_of(h.data.scaling.features.kind) == LKS_SCALING_DIVIDE);
+      assert_true(lks_scaling_of(h.data.scaling.targets.kind) == LKS_SCALING_NONE);
+      assert_true(h.data.scaling.features.divisor == 9);
+    }
+  }
+  static const char both[] = TRAIN "  scaling: {features: minmax, targets: minmax}\n";
+  assert_ok(bind_with(both, "data.scaling.divide=9", &h, &arena));
+  assert_true(lks_scaling_of(h.data.scaling.features.kind) == LKS_SCALING_DIVIDE);
+  assert_true(lks_scaling_of(h.data.scaling.targets.kind) == LKS_SCALING_MINMAX);
+  assert_ok(bind_with(both, "data.scaling.targets.divide=9", &h, &arena));
+  assert_true(lks_scaling_of(h.data.scaling.features.kind) == LKS_SCALING_MINMAX);
+  assert_true(lks_scaling_of(h.data.scaling.targets.kind) == LKS_SCALING_DIVIDE);
+  assert_ok(bind_with(both, "data.scaling.name=standardize", &h, &arena));
+  assert_true(lks_scaling_of(h.data.scaling.features.kind) == LKS_SCALING_STANDARDIZE);
+  assert_fails(bind_with(both, "data.scaling.divide=0", &h, &arena), LKS_CONFIG, "above 0");
+  assert_fails(bind_with(both, "data.scaling.divided=9", &h, &arena), LKS_CONFIG, "unknown key");
+  assert_fails(bind_with(both, "data.scaling.divide.by=9", &h, &arena), LKS_CONFIG, "unknown key");
+  lks_arena_free(&arena);
+}
+
 static void refusals(void **state) {
   (void)state;
   lks_arena arena = {0};
@@ -164,6 +202,7 @@ int main(void) {
       cmocka_unit_test(defaults),
       cmocka_unit_test(validation_by_fraction),
       cmocka_unit_test(scaling_short_forms),
+      cmocka_unit_test(scaling_short_forms_below),
       cmocka_unit_test(refusals),
       cmocka_unit_test(effective_configuration_reads_back),
   };
