@@ -27,11 +27,23 @@ typedef struct continuity {
   bool same_length;  /* keys that say how long to train are the same */
   bool same_best;    /* checkpoint.best: its best value so far means something still */
   bool same_monitor; /* early_stopping.monitor, likewise */
+  bool same_epoch;   /* rows of the epoch under way and what its sums are of */
 } continuity;
 
 static bool same_monitor(const lks_settings *old, const lks_settings *present) {
   return old->early.present && present->early.present &&
          strcmp(old->early.monitor, present->early.monitor) == 0;
+}
+
+/* Whether a change leaves an epoch under way other rows, another order, or sums of other values.
+ * Windows are no smaller than a batch. */
+static bool breaks_epoch(const lks_difference *difference, bool windows) {
+  static const char *const keys[] = {"data.", "loss", "metrics", "train.seed", "train.shuffle"};
+  bool breaks = windows && strcmp(difference->key, "train.batch_size") == 0;
+  for (size_t k = 0; k < sizeof keys / sizeof *keys; ++k) {
+    breaks = breaks || strncmp(difference->key, keys[k], strlen(keys[k])) == 0;
+  }
+  return breaks && !difference->resumable;
 }
 
 /* Rank 0: compares the stored configuration with the present one. */
@@ -49,7 +61,8 @@ static lks_status compare_settings(lks_trainer *trainer, const char *stored, con
   TRY_ALLOC(old_root);
   TRY_ALLOC(new_root);
   TRY(lks_options_compare(lks_setting_rows, old_root, new_root, &arena, &differences, &count, err));
-  same->same_length = true;
+  const bool windows = trainer->settings->data.order == LKS_ORDER_WINDOWS;
+  same->same_length = same->same_epoch = true;
   same->same_best = strcmp(old->checkpoint.best, trainer->settings->checkpoint.best) == 0;
   same->same_monitor = same_monitor(old, trainer->settings);
   for (int i = 0; i < count; ++i) {
@@ -57,6 +70,7 @@ static lks_status compare_settings(lks_trainer *trainer, const char *stored, con
         strncmp(differences[i].key, "early_stopping", strlen("early_stopping")) == 0) {
       same->same_length = false;
     }
+    same->same_epoch = same->same_epoch && !breaks_epoch(&differences[i], windows);
   }
   const bool required = trainer->settings->checkpoint.resume == LKS_RESUME_REQUIRED;
   list_differences(differences, count, true, &text);
@@ -74,19 +88,18 @@ cleanup:
   return st;
 }
 
-static lks_status check_data(lks_trainer *trainer, const lks_checkpoint *stored, lks_error *err) {
+static lks_status check_data(const lks_trainer *trainer, const lks_checkpoint *stored,
+                             continuity *same, lks_error *err) {
   lks_status st = LKS_OK;
-  const bool required = trainer->settings->checkpoint.resume == LKS_RESUME_REQUIRED;
   if (stored->provenance.data_hash == trainer->run.data->fingerprint) {
     goto cleanup;
   }
-  if (!required || stored->progress.epoch_row > 0) {
-    FAIL(LKS_CONFIG, required ? "use run.folder=NEW for another run, or --overwrite" : REMEDY,
-         "%s holds a run on other data: the content of data.train differs%s",
-         trainer->settings->run.folder,
-         required ? ", and it stopped in the middle of an epoch" : "");
+  if (trainer->settings->checkpoint.resume != LKS_RESUME_REQUIRED) {
+    FAIL(LKS_CONFIG, REMEDY, "%s holds a run on other data: the content of data.train differs",
+         trainer->settings->run.folder);
   }
   (void)printf("Going on with other data.\n");
+  same->same_epoch = false;
 cleanup:
   return st;
 }
@@ -148,7 +161,7 @@ static lks_status decide(lks_trainer *trainer, continuity *same, lks_error *err)
          "%s was not written by lockstep", trainer->newest);
   }
   TRY(compare_settings(trainer, stored->config, same, err));
-  TRY(check_data(trainer, stored, err));
+  TRY(check_data(trainer, stored, same, err));
   const bool ended =
       stored->progress.complete &&
       (stored->progress.stopped_early ? same->same_length
@@ -187,6 +200,19 @@ static lks_status read_state(lks_trainer *trainer, const char *path, bool fresh,
 cleanup:
   lks_arena_free(&arena);
   return st;
+}
+
+/* Rank 0: what was done of an epoch does not go together with the rest of another. */
+static void check_epoch(lks_trainer *trainer, const continuity *same) {
+  lks_progress *progress = &trainer->progress;
+  if (same->same_epoch || progress->epoch_row == 0) {
+    return;
+  }
+  (void)printf("Epoch %lld, of which %lld rows were used, begins anew.\n",
+               (long long)progress->epoch + 1, (long long)progress->epoch_row);
+  progress->epoch_row = progress->epoch_steps = 0;
+  progress->epoch_seconds = 0.0;
+  progress->sums = (lks_sums){0};
 }
 
 static void forget_best(lks_trainer *trainer) {
@@ -234,7 +260,10 @@ lks_status lks_trainer_resume(lks_trainer *trainer, lks_error *err) {
     st = decide(trainer, &same, err);
     if (st == LKS_OK && trainer->start != LKS_START_NEW) {
       st = read_state(trainer, trainer->newest, false, err);
-      st = st == LKS_OK ? check_best(trainer, &same, err) : st;
+      if (st == LKS_OK) {
+        check_epoch(trainer, &same);
+        st = check_best(trainer, &same, err);
+      }
     } else if (st == LKS_OK && init[0] != '\0') {
       st = read_state(trainer, init, true, err);
     } else if (st == LKS_OK) {

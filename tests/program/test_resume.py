@@ -200,6 +200,50 @@ class OtherRanksTest(ResumeTest):
         self.compare_with_uninterrupted(3, exact=False, other=0)
 
 
+class ChangedInTheMiddleTest(harness.ProgramTest):
+    """checkpoint.resume=required goes on with any change, also from the middle of an epoch: one
+    whose rows or sums would not go together begins anew."""
+
+    def setUp(self):
+        super().setUp()
+        x, y = regression_rows(100)
+        self.write_h5("data.h5", x=x, y=y)
+        self.write_h5("other.h5", x=-x, y=y)
+        checkpoint = {"every_steps": 1, "keep": 0}
+        config = regression_config(data={"validation": 0.2}, checkpoint=checkpoint)
+        self.config = self.write_config(config)
+        self.succeed("train", self.config, "run.folder=whole")
+        for path in harness.checkpoints(self.path("whole")):  # of 5 steps an epoch
+            if int(re.search(r"\d{8,}", os.path.basename(path))[0]) > 8:
+                os.unlink(path)
+
+    def go_on(self, *line):
+        shutil.rmtree(self.path("run"), ignore_errors=True)
+        shutil.copytree(self.path("whole"), self.path("run"), symlinks=True)
+        result = self.succeed("train", self.config, "checkpoint.resume=required", *line)
+        epoch = [e for e in harness.read_log(self.path("run")) if e["event"] == "epoch"][1]
+        self.assertEqual(epoch["epoch"], 2)
+        return result.out, epoch
+
+    def test_goes_on_where_it_was(self):
+        for line in ([], ["optimizer.learning_rate=0.1"], ["train.batch_size=32"]):
+            out, epoch = self.go_on(*line)
+            self.assertNotIn("anew", out)
+            self.assertLessEqual(epoch["step"], 10)
+
+    def test_begins_anew(self):
+        for line in (
+            ["data.validation=0.9"],
+            ["data.train.file=other.h5"],
+            ["train.seed=2"],
+            ["metrics=[mse]"],
+        ):
+            out, epoch = self.go_on(*line)
+            self.assertRegex(out, "Epoch 2, of which 48 rows were used, begins anew")
+            self.assertEqual(epoch["step"], 8 + (1 if line == ["data.validation=0.9"] else 5))
+        self.assertAlmostEqual(epoch["mse"], epoch["loss"], places=6)  # of the same rows
+
+
 class OtherChunksTest(harness.ProgramTest):
     """A copy of the data in other chunks is the same data, and windows are cut at chunks."""
 
@@ -225,7 +269,7 @@ class OtherChunksTest(harness.ProgramTest):
             # From the end of an epoch, and as after a death from the middle of one. 57 steps each.
             for last in (57, 80):
                 shutil.rmtree(self.path("run"), ignore_errors=True)
-                shutil.copytree(self.path("whole"), self.path("run"))
+                shutil.copytree(self.path("whole"), self.path("run"), symlinks=True)
                 for path in harness.checkpoints(self.path("run")):
                     if int(re.search(r"\d{8,}", os.path.basename(path))[0]) > last:
                         os.unlink(path)
