@@ -12,7 +12,12 @@ void lks_control_put_count(float *pair, int64_t count) {
 
 void lks_control_put_real(float *pair, double value) {
   pair[0] = (float)value;
-  pair[1] = (float)(value - (double)pair[0]);
+  pair[1] = lks_control_holds(value) ? (float)(value - (double)pair[0]) : 0.0f;
+}
+
+bool lks_control_holds(double value) {
+  const float nearest = (float)value;
+  return nearest - nearest == 0.0f;
 }
 
 static double pair_value(const float *pair) {

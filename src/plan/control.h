@@ -39,7 +39,10 @@ typedef struct lks_control {
 } lks_control;
 
 void lks_control_put_count(float *pair, int64_t count);
+/* A value beyond the range of floats is an infinity. */
 void lks_control_put_real(float *pair, double value);
+/* False for what is not finite or beyond the range of floats. */
+bool lks_control_holds(double value);
 void lks_control_decode(const float *block, lks_control *control);
 
 #endif

@@ -364,6 +364,15 @@ class OtherErrorTest(ErrorTest):
                     for name, values in harness.read_layers(path).items():
                         self.assertTrue(np.isfinite(values).all(), f"{path}: {name}")
 
+    def test_loss_that_no_float_holds(self):
+        """The square of a value is beyond 32-bit floats before its gradient is."""
+        x, y = regression_rows()
+        self.write_h5("large.h5", x=x, y=np.full(y.shape, 3e19))
+        config = self.write_config(regression_config("large.h5"))
+        for ranks in RANKS:
+            words = [r"loss .*not finite at step 1 of epoch 1", "scale of the data"]
+            self.fail_with(6, words, "train", config, "--overwrite", ranks=ranks)
+
     @unittest.skipIf(
         os.path.exists("/dev/nvidiactl") or harness.DEVICE != "cpu", "there is a GPU here"
     )

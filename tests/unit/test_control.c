@@ -57,6 +57,21 @@ static void test_different_counts(void **state) {
   assert_int_equal(control.rows, total);
 }
 
+static void test_beyond_floats(void **state) {
+  (void)state;
+  static const double beyond[] = {1e39, -1e300, INFINITY};
+  for (size_t i = 0; i < sizeof beyond / sizeof *beyond; ++i) {
+    float block[LKS_CONTROL_FLOATS] = {0};
+    lks_control control = {0};
+    assert_false(lks_control_holds(beyond[i]));
+    lks_control_put_real(block + LKS_CONTROL_LOSS, beyond[i]);
+    lks_control_decode(block, &control);
+    assert_true(isinf(control.loss) && (control.loss > 0) == (beyond[i] > 0));
+  }
+  assert_false(lks_control_holds((double)NAN));
+  assert_true(lks_control_holds(3e38) && lks_control_holds(-3e38) && lks_control_holds(0.0));
+}
+
 /* Two floats hold a real to 2^-48 of it: each part is rounded to 24 bits. */
 static void test_reals(void **state) {
   (void)state;
@@ -113,9 +128,9 @@ static void test_places(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_counts), cmocka_unit_test(test_different_counts),
-      cmocka_unit_test(test_reals),  cmocka_unit_test(test_not_finite),
-      cmocka_unit_test(test_places),
+      cmocka_unit_test(test_counts),        cmocka_unit_test(test_different_counts),
+      cmocka_unit_test(test_beyond_floats), cmocka_unit_test(test_reals),
+      cmocka_unit_test(test_not_finite),    cmocka_unit_test(test_places),
   };
   return cmocka_run_group_tests_name("control", tests, NULL, NULL);
 }

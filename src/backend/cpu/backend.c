@@ -157,7 +157,7 @@ bool lks_make_gradients_cpu(lks_cpu *cpu, const lks_step *step, lks_cpu_block *b
   }
   /* Before the exchange: a sum would not say whose it was, and ReLU hides a NaN later. */
   const bool finite =
-      lks_all_finite(gradients, plan->parameter_floats) && b->sums.loss - b->sums.loss == 0.0;
+      lks_all_finite(gradients, plan->parameter_floats) && lks_control_holds(b->sums.loss);
   lks_put_control_cpu(gradients + plan->parameter_floats, plan->model, &step->votes, b, rows,
                       finite);
   return finite;

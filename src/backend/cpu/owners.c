@@ -180,7 +180,7 @@ static lks_status run_train(lks_cpu *cpu, const lks_step *step, int64_t first, i
   }
   /* Where a number is not finite, the lowest dz mostly tells whose row it was. */
   const lks_op lowest = from_row(&plan->weights.ops[plan->weights.count - 1], (size_t)first);
-  *finite = b->sums.loss - b->sums.loss == 0.0 &&
+  *finite = lks_control_holds(b->sums.loss) &&
             (divided || lks_all_finite(b->work + lowest.out, (size_t)(rows * lowest.outputs)));
 cleanup:
   return st;

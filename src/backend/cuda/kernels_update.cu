@@ -22,7 +22,7 @@ static inline __device__ bool is_finite(float value) {
 /* As lks_control_put_real and lks_control_put_count. */
 static inline __device__ void put_real(float *pair, double value) {
   pair[0] = (float)value;
-  pair[1] = (float)(value - (double)pair[0]);
+  pair[1] = is_finite(pair[0]) ? (float)(value - (double)pair[0]) : 0.0f;
 }
 
 static inline __device__ void put_count(float *pair, int64_t count) {
@@ -44,15 +44,16 @@ static inline __device__ double add_partials(const lks_seal_args *a, int v) {
 }
 
 /* What stands in the control block beside sums. The loss is checked too: where a row's loss is not
- * finite its gradient may be. */
+ * finite, or no float holds it, its gradient may be finite. */
 static inline __device__ void put_votes(const lks_seal_args *a, double loss) {
   const lks_step_order *order = lks_order_of(a->state);
-  const bool bad = atomicOr(&a->state->not_finite, loss - loss == 0.0 ? 0 : 1) != 0;
+  const bool holds = is_finite((float)loss);
+  const bool bad = atomicOr(&a->state->not_finite, holds ? 0 : 1) != 0;
   put_count(a->control + LKS_CONTROL_ROWS, order->rows);
   a->control[LKS_CONTROL_STOP] = (float)order->stop;
   a->control[LKS_CONTROL_SAVE] = (float)order->save;
   a->control[LKS_CONTROL_FAILED] = (float)order->failed;
-  a->control[LKS_CONTROL_NOT_FINITE] = bad || loss - loss != 0.0 ? 1.0f : 0.0f;
+  a->control[LKS_CONTROL_NOT_FINITE] = bad || !holds ? 1.0f : 0.0f;
 }
 
 /* One value of the control block and of the sums, by lane 0 of a warp. */
