@@ -1,6 +1,7 @@
 /* The program: parse, start MPI, agree, run one command, end with its code. Nothing but this file
  * and the watchdog ends the process. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -140,6 +141,18 @@ cleanup:
   return lks_exit_code(st);
 }
 
+/* Where a standard stream is closed, the first file or pipe to be opened would take its place, and
+ * what is printed would go there. Writing to what is claimed here fails, as to a closed one. */
+static void claim_streams(void) {
+  int fd = 0;
+  while (fd >= 0 && fd <= STDERR_FILENO) {
+    fd = open("/dev/null", O_RDONLY);
+  }
+  if (fd >= 0) {
+    (void)close(fd);
+  }
+}
+
 /* OpenBLAS chose its kernels before main: where they are too old for this processor, the program
  * begins once more, told better. Where it cannot, the old ones give the same, later. */
 static void choose_blas_kernels(char **argv) {
@@ -183,6 +196,7 @@ int main(int argc, char **argv) {
   lks_cli cli = {0};
   lks_error err;
   int code = 0;
+  claim_streams();
   choose_blas_kernels(argv);
   (void)signal(SIGXFSZ, SIG_IGN); /* then writing fails, and says so */
   lks_error_clear(&err);

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """What the program prints of itself: completion, man page, reference, the progress bar."""
 
+import os
 import re
 import subprocess
+import time
 import unittest
 
 import harness
@@ -48,6 +50,31 @@ class PrintedTest(harness.ProgramTest):
             page = self.succeed("options", *arguments).out
             for key in ("batch_size", "every_seconds", "memory_per_node", "negative_slope"):
                 self.assertIn(key, page)
+
+    def test_closed_streams(self):
+        """What is printed goes into no file or pipe that was opened in place of a closed stream."""
+        x, y = regression_rows(64)
+        self.write_h5("data.h5", x=x, y=y)
+        config = self.write_config(regression_config(train={"epochs": 1000000}))
+        line = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", harness.PROGRAM]
+        running = subprocess.Popen(
+            [*line, "train", config], cwd=self.folder, env=harness.environment()
+        )
+        try:
+            log = self.path("run", "log.jsonl")
+            begun = time.monotonic()
+            while "epoch" not in harness.read_text(log).replace('"epoch":0', ""):
+                self.assertLess(time.monotonic() - begun, harness.TIMEOUT)
+                time.sleep(0.05)
+            for fd in range(3):
+                self.assertEqual(os.readlink(f"/proc/{running.pid}/fd/{fd}"), "/dev/null")
+        finally:
+            running.terminate()
+        self.assertEqual(running.wait(harness.TIMEOUT), 75)
+        result = subprocess.run(
+            [*line, "inspect", "data.h5"], cwd=self.folder, env=harness.environment(), check=False
+        )
+        self.assertEqual(result.returncode, 7)
 
     def test_bar(self):
         x, y = regression_rows(64)
