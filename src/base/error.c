@@ -47,14 +47,34 @@ static void force_one_line(char *text) {
   }
 }
 
+/* Text into out, without its middle where it is too long: the beginning says where, the end why. */
+static void fit(const char *text, char *out, size_t size) {
+  static const char gap[] = " ... ";
+  const size_t length = strlen(text);
+  if (length < size) {
+    memcpy(out, text, length + 1);
+    return;
+  }
+  size_t head = size / 2, tail = length - (size - head - sizeof gap);
+  while (head > 0 && ((unsigned char)text[head] & 0xc0) == 0x80) { /* within a letter of UTF-8 */
+    --head;
+  }
+  while (((unsigned char)text[tail] & 0xc0) == 0x80) {
+    ++tail;
+  }
+  (void)snprintf(out, size, "%.*s%s%s", (int)head, text, gap, text + tail);
+}
+
 lks_status lks_fail(lks_error *err, lks_status status, const char *remedy, const char *format,
                     ...) {
   lks_error_clear(err);
   err->status = status;
+  char whole[16384]; /* two of the longest paths, and words */
   va_list arguments;
   va_start(arguments, format);
-  (void)vsnprintf(err->what, sizeof err->what, format, arguments);
+  (void)vsnprintf(whole, sizeof whole, format, arguments);
   va_end(arguments);
+  fit(whole, err->what, sizeof err->what);
   (void)snprintf(err->remedy, sizeof err->remedy, "%s", remedy != NULL ? remedy : "");
   force_one_line(err->what);
   force_one_line(err->remedy);

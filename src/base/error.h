@@ -15,7 +15,8 @@
 #define LKS_PRINTF(format_index, first) __attribute__((format(printf, format_index, first)))
 
 /* Fills *err (replacing what it held) and returns status. remedy may be NULL.
- * The message is forced onto one line. err must not be NULL. */
+ * The message is forced onto one line, and loses its middle where it is too long. err must not be
+ * NULL. */
 lks_status lks_fail(lks_error *err, lks_status status, const char *remedy, const char *format,
                     ...) LKS_MUST_USE LKS_PRINTF(4, 5);
 

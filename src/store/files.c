@@ -154,8 +154,14 @@ static lks_status make_one(const char *part, const char *whole, lks_error *err) 
     return lks_fail(err, LKS_STORAGE, "remove that file, or use another folder",
                     "cannot make folder %s: %s is not a folder", whole, part);
   }
-  return lks_fail(err, LKS_STORAGE, "give this user write permission there, or use another folder",
-                  "cannot make folder %s: %s: %s", whole, part, strerror(code));
+  const bool link = code == EEXIST;
+  const bool denied = code == EACCES || code == EPERM || code == EROFS;
+  return lks_fail(err, LKS_STORAGE,
+                  link     ? "make what the link names, or use another folder"
+                  : denied ? "give this user write permission there, or use another folder"
+                           : "check that folder and its file system, or use another folder",
+                  "cannot make folder %s: %s: %s", whole, part,
+                  link ? "it is a link to nothing" : strerror(code));
 }
 
 lks_status lks_folder_make(const char *path, lks_error *err) {

@@ -86,6 +86,10 @@ static void test_folders(void **state) {
   scratch_write(scratch_path(at, "a/file"), "x", 1);
   assert_fails(lks_folder_make(scratch_path(at, "a/file/d"), &err), LKS_STORAGE,
                "cannot make folder", "a/file is not a folder");
+  const char *link = scratch_path(at, "a/link");
+  assert_int_equal(symlink("nowhere", link), 0);
+  assert_fails(lks_folder_make(link, &err), LKS_STORAGE, "cannot make folder", "a link to nothing");
+  assert_non_null(strstr(err.remedy, "make what the link names"));
   assert_fails(lks_folder_make(scratch_path(at, "a/file"), &err), LKS_STORAGE,
                "a/file is not a folder");
   assert_fails(lks_folder_make("/proc/none/x", &err), LKS_STORAGE, "/proc/none");
@@ -154,12 +158,9 @@ static void test_hash(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_write_text),
-      cmocka_unit_test(test_publish_missing),
-      cmocka_unit_test(test_write_full),
-      cmocka_unit_test(test_fail_write),
-      cmocka_unit_test(test_folders),
-      cmocka_unit_test(test_sweep),
+      cmocka_unit_test(test_write_text), cmocka_unit_test(test_publish_missing),
+      cmocka_unit_test(test_write_full), cmocka_unit_test(test_fail_write),
+      cmocka_unit_test(test_folders),    cmocka_unit_test(test_sweep),
       cmocka_unit_test(test_hash),
   };
   return cmocka_run_group_tests(tests, scratch_make, scratch_remove);

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -104,6 +105,28 @@ static void resolves_paths(void **state) {
   lks_arena_free(&arena);
 }
 
+/* Where, and why: neither is lost to a path that is longer than a message. */
+static void long_errors_keep_both_ends(void **state) {
+  (void)state;
+  lks_error err;
+  char path[9000];
+  for (int letter = 0; letter < 2; ++letter) { /* cut before and within letters of UTF-8 */
+    (void)snprintf(path, sizeof path, "%s", letter == 0 ? "/begin/" : "/begin/a");
+    while (strlen(path) < sizeof path - 8) {
+      (void)strcat(path, "\xc3\xa4");
+    }
+    assert_int_equal(lks_fail(&err, LKS_DATA, NULL, "%s: no such file", path), LKS_DATA);
+    const size_t length = strlen(err.what);
+    assert_in_range(length, sizeof err.what - 8, sizeof err.what - 1);
+    assert_memory_equal(err.what, "/begin/", 7);
+    assert_string_equal(err.what + length - 16, "\xc3\xa4: no such file");
+    const char *gap = strstr(err.what, " ... ");
+    assert_non_null(gap);
+    assert_int_equal((unsigned char)gap[-1], 0xa4);
+    assert_int_equal((unsigned char)gap[5], 0xc3);
+  }
+}
+
 static void errors_are_one_line(void **state) {
   (void)state;
   lks_error err;
@@ -150,6 +173,7 @@ int main(void) {
       cmocka_unit_test(names_the_nearest),
       cmocka_unit_test(resolves_paths),
       cmocka_unit_test(errors_are_one_line),
+      cmocka_unit_test(long_errors_keep_both_ends),
       cmocka_unit_test(arena_grows),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
