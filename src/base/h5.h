@@ -78,6 +78,10 @@ lks_status lks_h5_dataset_open(lks_h5 *file, const char *name, lks_h5_dataset **
 void lks_h5_dataset_close(lks_h5_dataset **dataset);
 const lks_h5_info *lks_h5_dataset_info(const lks_h5_dataset *dataset);
 
+/* LKS_DATA where a file that rows of a virtual dataset lie in is not there: HDF5 would give zeros
+ * for them. */
+lks_status lks_h5_check_virtual(const lks_h5_dataset *dataset, lks_error *err) LKS_MUST_USE;
+
 /* Reads rows [first, first + count) of the first dimension, all of the others, converted to
  * double (or float), into out: [count, product of the other dimensions], row-major, host memory.
  * A scalar counts as one row. LKS_DATA on a type that holds no numbers, naming it. */

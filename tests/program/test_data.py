@@ -2,6 +2,7 @@
 """Data as people have them: any number of rows on any number of ranks, any numeric type and
 layout, several datasets, sets apart by fraction, resident or streamed."""
 
+import os
 import re
 import unittest
 
@@ -119,6 +120,33 @@ class LayoutTest(harness.ProgramTest):
         for name, options in layouts.items():
             with self.subTest(layout=name):
                 self.assertEqual(self.train(name, write(**options)), wanted)
+
+    def test_virtual(self):
+        """Rows in other files, which are looked for beside the file and where they are named."""
+        x, y = regression_rows(60)
+        os.mkdir(self.path("set"))
+        layout = h5py.VirtualLayout(shape=x.shape, dtype="f4")
+        for part, name in enumerate(("a.h5", self.path("set", "b.h5"))):
+            rows = slice(30 * part, 30 * part + 30)
+            self.write_h5(os.path.join("set", os.path.basename(name)), x=x[rows])
+            layout[rows] = h5py.VirtualSource(name, "x", shape=(30, 6))
+        with h5py.File(self.path("set", "data.h5"), "w") as f:
+            f.create_virtual_dataset("x", layout)
+            f["y"] = y
+        self.write_h5("plain.h5", x=x, y=y)
+        hashes = []
+        for name in ("plain.h5", "set/data.h5"):
+            config = self.write_config(regression_config(name))
+            self.succeed("train", config, "--overwrite")
+            hashes.append(harness.read_log(self.path("run"))[-1]["weights_hash"])
+        os.rename(self.path("set"), self.path("moved"))  # an absolute name is looked for beside too
+        config = self.write_config(regression_config("moved/data.h5"))
+        self.succeed("train", config, "--overwrite")
+        hashes.append(harness.read_log(self.path("run"))[-1]["weights_hash"])
+        self.assertEqual(len(set(hashes)), 1)
+        os.rename(self.path("moved", "a.h5"), self.path("moved", "c.h5"))
+        words = r"moved/data\.h5: dataset 'x' is virtual, .* not there: a\.h5 .*; copy or link"
+        self.fail_with(3, words, "train", config, "run.folder=none", ranks=2)
 
     def test_filter_that_hdf5_lacks(self):
         with h5py.File(self.path("data.h5"), "w") as f:
