@@ -35,6 +35,8 @@ SHAPES = {
     "neck": Workload((784, 32, 784), False, 256, 20_000, 5),
     "large": Workload((8, 64, 64, 1), False, 65_536, 262_144, 5),
     "broad": Workload((512, 4096, 4096, 10), True, 256, 4096, 3),
+    "few": Workload((512, 4096, 4096, 10), True, 16, 256, 3),
+    "middle": Workload((1024, 1024, 1024, 10), True, 32, 1024, 4),
 }
 
 ALL = {**WORKLOADS, **SHAPES}
