@@ -8,6 +8,9 @@
 #include "base/text.h"
 #include "train/settings.h"
 
+/* What a rank is doing where it prints (lks_world_doing), should it be kept from it. */
+#define LKS_PRINTING "printing (its output is not read)"
+
 typedef struct lks_display {
   bool shows; /* false: this rank, or this run, shows nothing */
   bool bar;

@@ -69,8 +69,10 @@ static void print_epoch(lks_trainer *trainer, const lks_sums *validation) {
     }
     lks_display_value(&text, part == 0 ? "loss" : "val_loss", lks_sums_value(sums, -1));
   }
+  lks_world_doing(trainer->world, LKS_PRINTING);
   lks_display_epoch(&trainer->display, progress->epoch + 1, progress->epoch_steps,
                     progress->epoch_seconds, text.data != NULL ? text.data : "");
+  lks_world_doing(trainer->world, NULL);
   lks_text_free(&text);
 }
 

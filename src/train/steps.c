@@ -272,8 +272,10 @@ static void draw_step(lks_trainer *trainer) {
     lks_display_value(&text, model->metric_names[i], lks_sums_value(&progress->sums, i));
   }
   lks_display_value(&text, "loss", lks_sums_value(&progress->sums, -1));
+  lks_world_doing(trainer->world, LKS_PRINTING);
   lks_display_step(&trainer->display, progress->epoch + 1, progress->epoch_steps,
                    progress->epoch_seconds, text.data != NULL ? text.data : "");
+  lks_world_doing(trainer->world, NULL);
   lks_text_free(&text);
 }
 

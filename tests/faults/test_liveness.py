@@ -119,6 +119,30 @@ class LivenessTest(harness.ProgramTest):
     def test_stuck_alone(self):
         self.stuck(0, 0)
 
+    def test_output_that_is_not_read(self):
+        """A pipe that is full holds the run up: the line says that it is not the file system."""
+        x, y = regression_rows(64)
+        self.write_h5("data.h5", x=x, y=y)
+        changes = {"run": {"timeout": TIMEOUT}, "checkpoint": {"every_epochs": 0}}
+        config = self.write_config(regression_config(train={"epochs": 1000000}, **changes))
+        running = subprocess.Popen(
+            [harness.PROGRAM, "train", config],
+            cwd=self.folder,
+            env=harness.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with running:
+            try:
+                self.assertEqual(running.wait(harness.TIMEOUT), 5)
+            finally:
+                running.kill()
+            lines = [l for l in running.stderr.read().splitlines() if l.startswith("lockstep: ")]
+        self.assertEqual(len(lines), 1, lines)
+        words = r"no progress for \d+ s of rank 0 on .*, printing \(its output is not read\): stuck"
+        self.assertRegex(lines[0], words)
+
     def test_stopped_before_mpi_is_up(self):
         """MPI_Init itself waits for ever."""
         config = self.write_config(regression_config(run={"timeout": TIMEOUT}))
