@@ -10,9 +10,8 @@ enum { LKS_PRODUCT_SLACK = 32 }; /* floats */
 
 /* c (+)= a b. Element (i, k) of a is a[i * a_row + k * a_depth], element (k, j) of b is
  * b[k * b_depth + j * b_column], element (i, j) of c is c[i * c_row + j]; one stride of a and of b
- * is 1. c overlaps neither. a and
- * b can be read for LKS_PRODUCT_SLACK floats past their ends: what is there changes nothing, but
- * vectors reach over it. */
+ * is 1. c overlaps neither. a and b can be read for LKS_PRODUCT_SLACK floats past their ends: what
+ * is there changes nothing, but vectors reach over it. */
 typedef struct lks_product {
   int64_t rows, columns, depth;
   const float *a;
