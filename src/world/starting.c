@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/thread.h"
@@ -25,6 +27,10 @@ struct lks_starting {
 /* Seconds that starting has at least, however short the timeout: to a node whose network has just
  * come back, TCP asks again after 1, 3, 7, 15 and 31 s. */
 #define LEAST 35.0
+
+/* Bytes of address space that starting has at least. With less than half of it left, Open MPI's
+ * components, the shared memory and the first threads found no room, and some crashed or waited. */
+#define ROOM ((size_t)128 << 20)
 
 static bool is_first_rank(void) {
   static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID"};
@@ -67,14 +73,35 @@ static void *watch(void *argument) {
   return NULL;
 }
 
+/* Where MPI and its libraries do not fit a limit of address space, MPI_Init ends the process in
+ * words of its own, or never. What is mapped here is given back at once. */
+static lks_status check_room(lks_error *err) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) {
+    return LKS_OK;
+  }
+  void *room = mmap(NULL, ROOM, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (room == MAP_FAILED) {
+    return lks_fail(err, LKS_NO_MEMORY,
+                    "raise it (ulimit -v unlimited; in a batch job ask for more memory)",
+                    "the limit of address space, %llu MiB, leaves less than the %zu MiB that MPI "
+                    "and the first buffers take",
+                    (unsigned long long)limit.rlim_cur >> 20, ROOM >> 20);
+  }
+  (void)munmap(room, ROOM);
+  return LKS_OK;
+}
+
 lks_status lks_starting_begin(double timeout, lks_starting **out, lks_error *err) {
   lks_status st = LKS_OK;
   pthread_condattr_t attributes;
+  lks_starting *starting = NULL;
   *out = NULL;
+  TRY(check_room(err));
   if (timeout <= 0.0) {
     return LKS_OK;
   }
-  lks_starting *starting = calloc(1, sizeof *starting);
+  starting = calloc(1, sizeof *starting);
   TRY_ALLOC(starting);
   starting->timeout = timeout > LEAST ? timeout : LEAST;
   starting->late = is_first_rank() ? 0.0 : OTHERS_LATER;
