@@ -33,5 +33,8 @@ void lks_control_decode(const float *block, lks_control *control) {
   control->stop = (int)block[LKS_CONTROL_STOP];
   control->save = (int)block[LKS_CONTROL_SAVE];
   control->failed = (int)block[LKS_CONTROL_FAILED];
-  control->not_finite = (int)block[LKS_CONTROL_NOT_FINITE];
+  /* Each rank's loss may be finite, and their sum not. */
+  const float loss = block[LKS_CONTROL_LOSS];
+  const int bad = (int)block[LKS_CONTROL_NOT_FINITE];
+  control->not_finite = bad == 0 && loss - loss != 0.0f ? 1 : bad;
 }

@@ -34,8 +34,9 @@ typedef struct lks_control {
   double loss;
   int64_t rows;
   double metrics[LKS_MAX_METRICS];
-  int stop, save, failed, not_finite; /* ranks that voted so */
-  bool not_finite_here;               /* this rank was one of them */
+  /* Ranks that voted so; not_finite is 1 where only the sum of their losses is not. */
+  int stop, save, failed, not_finite;
+  bool not_finite_here; /* this rank was one of them */
 } lks_control;
 
 void lks_control_put_count(float *pair, int64_t count);

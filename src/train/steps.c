@@ -68,21 +68,26 @@ static void take_rows(lks_trainer *trainer, int64_t batch, lks_feed *feed) {
 
 /* ---- what comes back */
 
-/* The summed block says that some rank saw a value that is not finite: say whose and where. */
+static lks_status not_finite(const lks_trainer *trainer, const lks_control *control,
+                             lks_error *err) {
+  const lks_status st = lks_fail(err, LKS_NOT_FINITE, NULL,
+                                 "loss or gradient is not finite at step %lld of epoch %lld",
+                                 (long long)control->step, (long long)trainer->progress.epoch + 1);
+  lks_advise(err,
+             "lower optimizer.learning_rate or look at the scale of the data "
+             "(data.scaling)%s",
+             trainer->saved_step >= 0 ? "; the last checkpoint is from before this step" : "");
+  return st;
+}
+
+/* The summed block says that some rank saw a value that is not finite: say whose and where. Where
+ * none did, the sum of the ranks' losses is not. */
 static lks_status fail_not_finite(lks_trainer *trainer, const lks_control *control,
                                   lks_error *err) {
-  lks_status st = LKS_OK;
   lks_world_phase(trainer->world, "step %lld", (long long)control->step);
-  if (control->not_finite_here) {
-    st = lks_fail(err, LKS_NOT_FINITE, NULL,
-                  "loss or gradient is not finite at step %lld of epoch %lld",
-                  (long long)control->step, (long long)trainer->progress.epoch + 1);
-    lks_advise(err,
-               "lower optimizer.learning_rate or look at the scale of the data "
-               "(data.scaling)%s",
-               trainer->saved_step >= 0 ? "; the last checkpoint is from before this step" : "");
-  }
-  return lks_agree(trainer->world, st, err);
+  lks_status st = control->not_finite_here ? not_finite(trainer, control, err) : LKS_OK;
+  st = lks_agree(trainer->world, st, err);
+  return st == LKS_OK ? lks_agree(trainer->world, not_finite(trainer, control, err), err) : st;
 }
 
 /* Some rank failed before this step: nothing was updated; all agree on its words. What was trained

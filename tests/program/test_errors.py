@@ -373,6 +373,16 @@ class OtherErrorTest(ErrorTest):
             words = [r"loss .*not finite at step 1 of epoch 1", "scale of the data"]
             self.fail_with(6, words, "train", config, "--overwrite", ranks=ranks)
 
+    def test_losses_whose_sum_no_float_holds(self):
+        """Each row's is below 3.4e38, and so is a rank's; that of all ranks is not."""
+        x, y = regression_rows()
+        self.write_h5("large.h5", x=x, y=np.full(y.shape, 1.4e19 / np.sqrt(32)))
+        config = self.write_config(regression_config("large.h5"))
+        for ranks in RANKS:
+            words = [r"loss .*not finite at step 1 of epoch 1", "scale of the data"]
+            options = ("--overwrite", "train.batch_size=64", "device.gradients=rows")
+            self.fail_with(6, words, "train", config, *options, ranks=ranks)
+
     @unittest.skipIf(
         os.path.exists("/dev/nvidiactl") or harness.DEVICE != "cpu", "there is a GPU here"
     )

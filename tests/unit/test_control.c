@@ -97,6 +97,7 @@ static void test_not_finite(void **state) {
     lks_control_put_real(block + LKS_CONTROL_LOSS, values[i]);
     lks_control_decode(block, &control);
     assert_true(!isfinite(control.loss));
+    assert_int_equal(control.not_finite, 1);
   }
 }
 

@@ -200,7 +200,8 @@ static inline __device__ void end_step(const lks_update_args *a, bool halted) {
 
 LKS_KERNEL(lks_update_kernel, lks_update_args) {
   const bool halted = a.state->halted != 0 || a.control[LKS_CONTROL_FAILED] != 0.0f ||
-                      a.control[LKS_CONTROL_NOT_FINITE] != 0.0f;
+                      a.control[LKS_CONTROL_NOT_FINITE] != 0.0f ||
+                      !is_finite(a.control[LKS_CONTROL_LOSS]);
   const lks_update update = lks_order_of(a.state)->update;
   if (!halted && !update_all(&a, &update)) {
     atomicOr(&a.state->not_finite_next, 1);
