@@ -31,13 +31,14 @@ cleanup:
 }
 
 lks_status lks_check_floats(const lks_source *source, const lks_rows *rows, int64_t first,
-                            int64_t count, bool targets, bool unit, const float *values,
+                            int64_t count, bool targets, lks_range range, const float *values,
                             lks_error *err) {
   lks_status st = LKS_OK;
   char place[768];
   char number[32];
   const lks_source_info *info = lks_source_describe(source);
   const int64_t columns = targets ? info->outputs : info->inputs;
+  const bool unit = range != LKS_RANGE_ANY, scaled = range == LKS_RANGE_UNIT_SCALED;
   if (!unit && lks_all_finite(values, (size_t)(count * columns))) {
     return LKS_OK;
   }
@@ -52,9 +53,11 @@ lks_status lks_check_floats(const lks_source *source, const lks_rows *rows, int6
       FAIL(LKS_DATA, "scale the column (data.scaling) or correct the value",
            "%s: the value, once scaled, is too large for 32-bit floats", place);
     }
-    FAIL(LKS_DATA, "correct the value, or choose another loss (mean_squared_error)",
-         "%s: the target %s is not in the range 0 to 1 that this loss needs", place,
-         lks_format_real(number, (double)value));
+    FAIL(LKS_DATA,
+         scaled ? "choose another scaling (data.scaling) or another loss (mean_squared_error)"
+                : "correct the value, or choose another loss (mean_squared_error)",
+         "%s: the target %s%s is not in the range 0 to 1 that this loss needs", place,
+         lks_format_real(number, (double)value), scaled ? ", which it is once scaled," : "");
   }
 cleanup:
   return st;

@@ -10,9 +10,13 @@ lks_status lks_check_labels(const lks_source *source, const lks_rows *rows, int6
                             int64_t count, const double *labels, int64_t classes,
                             lks_error *err) LKS_MUST_USE;
 
-/* Scaled values [count, columns] of those positions: finite as floats; with unit, in [0, 1]. */
+/* What values must be beside finite. */
+typedef enum lks_range { LKS_RANGE_ANY, LKS_RANGE_UNIT, LKS_RANGE_UNIT_SCALED } lks_range;
+
+/* Values [count, columns] of those positions, scaled if they are: finite as floats; of the unit
+ * ranges, in [0, 1], and with words on what they are once scaled. */
 lks_status lks_check_floats(const lks_source *source, const lks_rows *rows, int64_t first,
-                            int64_t count, bool targets, bool unit, const float *values,
+                            int64_t count, bool targets, lks_range range, const float *values,
                             lks_error *err) LKS_MUST_USE;
 
 #endif

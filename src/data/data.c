@@ -26,15 +26,36 @@ static bool needs_fit(const lks_data_request *request) {
           lks_scaling_needs_fit(&options->scaling.targets));
 }
 
-static lks_status open_source(const lks_table_options *options, const char *key,
+static bool is_scaled(const lks_scaling_choice *choice) {
+  return lks_scaling_of(choice->kind) != LKS_SCALING_NONE;
+}
+
+static bool same_names(const lks_texts *a, const lks_texts *b) {
+  bool same = a->count == b->count && a->count > 0;
+  for (int i = 0; same && i < a->count; ++i) {
+    same = strcmp(a->items[i], b->items[i]) == 0;
+  }
+  return same;
+}
+
+/* Whether predictions are undone by a scaling that only the training table can tell: no checkpoint
+ * has stored it, as when the weights are Keras'. */
+static bool recovers_targets(const lks_data_request *request) {
+  const lks_data_options *options = request->options;
+  const lks_table_options *train = &options->train;
+  return request->features_only && request->target_scaling == NULL && request->label_classes == 0 &&
+         (is_scaled(&options->scaling.targets) ||
+          (is_scaled(&options->scaling.features) && same_names(&train->features, &train->targets)));
+}
+
+static lks_status open_source(const lks_table_options *options, const char *key, bool targets,
                               const lks_data_request *request, lks_source **source,
                               lks_error *err) {
-  lks_table_options without_targets = *options;
-  if (request->features_only) {
-    without_targets.targets = (lks_texts){0};
+  lks_table_options wanted = *options;
+  if (!targets) {
+    wanted.targets = (lks_texts){0};
   }
-  return lks_source_open(&without_targets, key, !request->features_only, request->seed, source,
-                         err);
+  return lks_source_open(&wanted, key, targets, request->seed, source, err);
 }
 
 static lks_status check_options(const lks_data_request *request, lks_error *err) {
@@ -68,17 +89,20 @@ static bool is_fraction(const lks_data_request *request) {
 static lks_status open_sources(data_state *state, const lks_data_request *request, lks_error *err) {
   lks_status st = LKS_OK;
   const lks_data_options *options = request->options;
+  const bool targets = !request->features_only, recovers = recovers_targets(request);
   TRY(check_options(request, err));
-  if (request->need_train || needs_fit(request) ||
+  if (request->need_train || needs_fit(request) || recovers ||
       (request->need_validation && is_fraction(request))) {
-    TRY(open_source(&options->train, "data.train", request, &state->train, err));
+    TRY(open_source(&options->train, "data.train", targets || recovers, request, &state->train,
+                    err));
   }
   if (request->need_validation && options->validation.present && !is_fraction(request)) {
-    TRY(open_source(&options->validation, "data.validation", request, &state->validation, err));
+    TRY(open_source(&options->validation, "data.validation", targets, request, &state->validation,
+                    err));
   }
   if (request->need_test && options->test.present) {
-    const char *key = request->features_only ? "--in" : "data.test";
-    TRY(open_source(&options->test, key, request, &state->test, err));
+    const char *key = targets ? "data.test" : "--in";
+    TRY(open_source(&options->test, key, targets, request, &state->test, err));
   }
 cleanup:
   return st;
@@ -87,12 +111,12 @@ cleanup:
 /* ---- columns */
 
 static lks_status check_same_columns(const lks_source *first, const char *first_key,
-                                     const lks_source *other, const char *other_key,
+                                     const lks_source *other, const char *other_key, bool targets,
                                      lks_error *err) {
   lks_status st = LKS_OK;
   const lks_source_info *a = lks_source_describe(first);
   const lks_source_info *b = lks_source_describe(other);
-  if (a->inputs != b->inputs || a->outputs != b->outputs) {
+  if (a->inputs != b->inputs || (targets && a->outputs != b->outputs)) {
     const bool inputs_differ = a->inputs != b->inputs;
     st = lks_fail(err, LKS_DATA, NULL, "%s (%s) has %lld %s columns, but %s (%s) has %lld", b->name,
                   other_key, (long long)(inputs_differ ? b->inputs : b->outputs),
@@ -133,7 +157,8 @@ static lks_status check_columns(data_state *state, const lks_data_request *reque
       data->inputs = lks_source_describe(sources[s])->inputs;
       data->outputs = request->features_only ? 0 : lks_source_describe(sources[s])->outputs;
     }
-    TRY(check_same_columns(sources[first], keys[first], sources[s], keys[s], err));
+    TRY(check_same_columns(sources[first], keys[first], sources[s], keys[s],
+                           !request->features_only, err));
   }
   if (first >= 0 && request->label_classes > 0 && !request->features_only && data->outputs != 1) {
     FAIL(LKS_DATA, "name one target column, or choose categorical_crossentropy for one-hot targets",
@@ -152,6 +177,13 @@ cleanup:
 }
 
 /* ---- scaling */
+
+/* Any source that was opened; all have the same columns. NULL: none. */
+static const lks_source *any_source(const data_state *state) {
+  return state->train != NULL        ? state->train
+         : state->validation != NULL ? state->validation
+                                     : state->test;
+}
 
 /* A copy of a given scaling, in the data's arena. */
 static lks_status copy_scaling(const lks_scaling *given, lks_arena *arena, lks_scaling *out,
@@ -192,15 +224,17 @@ static lks_status set_scaling(lks_world *world, data_state *state, const lks_dat
   const lks_scaling_choice *targets = &request->options->scaling.targets;
   lks_moments *feature_moments = NULL;
   lks_moments *target_moments = NULL;
+  const lks_source *any = any_source(state);
+  const int64_t outputs = any != NULL ? lks_source_describe(any)->outputs : 0;
   const bool fit_features =
       request->feature_scaling == NULL && lks_scaling_needs_fit(features) && state->train != NULL;
   const bool fit_targets = request->target_scaling == NULL && lks_scaling_needs_fit(targets) &&
-                           state->train != NULL && data->outputs > 0;
+                           state->train != NULL && outputs > 0;
   if (fit_features) {
     feature_moments = calloc((size_t)data->inputs, sizeof *feature_moments);
   }
   if (fit_targets) {
-    target_moments = calloc((size_t)data->outputs, sizeof *target_moments);
+    target_moments = calloc((size_t)outputs, sizeof *target_moments);
   }
   const bool ready =
       (!fit_features || feature_moments != NULL) && (!fit_targets || target_moments != NULL);
@@ -215,10 +249,10 @@ static lks_status set_scaling(lks_world *world, data_state *state, const lks_dat
   /* An autoencoder's targets are its features, scaled alike unless something else is named. Labels
    * stay what they are. */
   const bool alike = request->target_scaling == NULL && request->label_classes == 0 &&
-                     lks_scaling_of(targets->kind) == LKS_SCALING_NONE && state->train != NULL &&
-                     lks_source_describe(state->train)->targets_are_features && data->outputs > 0;
+                     !is_scaled(targets) && outputs > 0 &&
+                     lks_source_describe(any)->targets_are_features;
   TRY(make_scaling(alike ? &data->features : request->target_scaling, targets, target_moments,
-                   data->outputs, &data->arena, &data->targets, err));
+                   outputs, &data->arena, &data->targets, err));
 cleanup:
   free(feature_moments);
   free(target_moments);

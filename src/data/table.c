@@ -112,8 +112,11 @@ static lks_status take_values(const lks_table *table, int64_t first, int64_t cou
   } else {
     lks_scaling_apply(scaling, doubles, out, count, columns);
   }
+  const lks_range range = !unit                   ? LKS_RANGE_ANY
+                          : scaling->columns == 0 ? LKS_RANGE_UNIT
+                                                  : LKS_RANGE_UNIT_SCALED;
   if (floats == NULL || scaling->columns != 0 || unit) {
-    TRY(lks_check_floats(table->source, &table->rows, first, count, targets, unit, out, err));
+    TRY(lks_check_floats(table->source, &table->rows, first, count, targets, range, out, err));
   }
 cleanup:
   return st;

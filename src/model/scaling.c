@@ -164,14 +164,18 @@ void lks_scaling_apply_floats(const lks_scaling *scaling, const float *in, float
   }
 }
 
-void lks_scaling_undo(const lks_scaling *scaling, float *values, int64_t rows, int64_t columns) {
-  if (scaling->columns == 0) {
-    return;
-  }
+double lks_scaling_factor(const lks_scaling *scaling, int64_t column) {
+  return scaling->columns == 0 ? 1.0 : scaling->factor[column];
+}
+
+void lks_scaling_undo(const lks_scaling *scaling, const float *in, double *out, int64_t rows,
+                      int64_t columns) {
   for (int64_t r = 0; r < rows; ++r) {
-    float *row = values + r * columns;
+    const float *from = in + r * columns;
+    double *to = out + r * columns;
     for (int64_t c = 0; c < columns; ++c) {
-      row[c] = (float)((double)row[c] / scaling->factor[c] + scaling->shift[c]);
+      const double shift = scaling->columns == 0 ? 0.0 : scaling->shift[c];
+      to[c] = (double)from[c] / lks_scaling_factor(scaling, c) + shift;
     }
   }
 }

@@ -67,7 +67,11 @@ void lks_scaling_apply(const lks_scaling *scaling, const double *in, float *out,
 /* The same of rows of floats: the same bits as from doubles of the same values. in may be out. */
 void lks_scaling_apply_floats(const lks_scaling *scaling, const float *in, float *out, int64_t rows,
                               int64_t columns);
-/* Undoes it in place on floats [rows, columns]. */
-void lks_scaling_undo(const lks_scaling *scaling, float *values, int64_t rows, int64_t columns);
+/* scaled / raw of a column's differences; 1 where nothing is scaled. */
+double lks_scaling_factor(const lks_scaling *scaling, int64_t column);
+/* Undoes it: in [rows, columns] to out, in doubles, as a float holds little beside a large shift.
+ */
+void lks_scaling_undo(const lks_scaling *scaling, const float *in, double *out, int64_t rows,
+                      int64_t columns);
 
 #endif

@@ -17,7 +17,7 @@ typedef struct raw_sums {
 
 typedef struct raw_work {
   float *prediction, *target; /* [LKS_EVALUATION_ROWS, outputs] */
-  double *wide;               /* targets as doubles */
+  double *wide;               /* targets in raw units */
   raw_sums *mine, *all;       /* [per_rank, outputs], [size * per_rank, outputs] */
 } raw_work;
 
@@ -51,13 +51,13 @@ static lks_status raw_block(lks_run *run, const lks_feed *feed, raw_work *work, 
     memcpy(work->target + row * outputs, feed->targets + from * outputs,
            (size_t)outputs * sizeof(float));
   }
-  lks_scaling_undo(&run->data->targets, work->prediction, feed->count, outputs);
-  lks_scaling_undo(&run->data->targets, work->target, feed->count, outputs);
   lks_moments *moments = malloc((size_t)outputs * sizeof *moments);
   TRY_ALLOC(moments);
+  /* In doubles, and errors before the shift: beside a large one, floats would lose them. */
+  lks_scaling_undo(&run->data->targets, work->target, work->wide, feed->count, outputs);
   for (int64_t i = 0; i < values; ++i) {
-    work->wide[i] = (double)work->target[i];
-    const double e = (double)work->prediction[i] - work->wide[i];
+    const double scaled = (double)work->prediction[i] - (double)work->target[i];
+    const double e = scaled / lks_scaling_factor(&run->data->targets, i % outputs);
     sums[i % outputs].absolute += fabs(e);
     sums[i % outputs].squared += e * e;
   }
@@ -96,7 +96,8 @@ static lks_status raw_errors(lks_run *run, lks_table *table, raw_sums *totals, l
   lks_status st = LKS_OK;
   lks_world *world = run->world;
   const int64_t outputs = run->model->outputs;
-  const lks_rounds rounds = lks_rounds_make(lks_table_rows(table), world->size);
+  const lks_rounds rounds =
+      lks_rounds_make(lks_table_rows(table), world->size, (size_t)outputs * sizeof(raw_sums));
   raw_work work = {0};
   if (!make_raw(&work, outputs, rounds.per_rank, world->size)) {
     st = lks_fail(err, LKS_NO_MEMORY, NULL, "out of memory for evaluation");
@@ -209,6 +210,11 @@ lks_status lks_evaluate(lks_world *world, lks_settings *settings,
     if (totals != NULL) {
       print_raw(totals, run.model->outputs);
     }
+  }
+  if (!isfinite(sums.loss)) { /* on all ranks */
+    st = lks_fail(err, LKS_NOT_FINITE, "look at the values of the data, and at data.scaling",
+                  "the loss of the %s set is not finite", chosen);
+    TRY(lks_agree(world, st, err));
   }
 cleanup:
   free(totals);

@@ -10,11 +10,17 @@
 /* Most blocks a rank computes between two exchanges: few enough that a failure is soon told. */
 enum { ROUND_BLOCKS = 16 };
 
-lks_rounds lks_rounds_make(int64_t rows, int ranks) {
+/* Most bytes that every rank holds of all ranks' blocks, but for one block of each. */
+#define ROUND_BYTES ((size_t)64 << 20)
+
+lks_rounds lks_rounds_make(int64_t rows, int ranks, size_t block_bytes) {
   lks_rounds rounds = {.rows = rows};
   rounds.blocks = (rows + LKS_EVALUATION_ROWS - 1) / LKS_EVALUATION_ROWS;
   const int64_t even = (rounds.blocks + ranks - 1) / ranks;
-  rounds.per_rank = even < ROUND_BLOCKS ? (even > 0 ? even : 1) : ROUND_BLOCKS;
+  const int64_t held = (int64_t)(ROUND_BYTES / (block_bytes * (size_t)ranks));
+  const int64_t most = held < ROUND_BLOCKS ? held : ROUND_BLOCKS;
+  rounds.per_rank = even < most ? even : most;
+  rounds.per_rank = rounds.per_rank > 0 ? rounds.per_rank : 1;
   const int64_t together = rounds.per_rank * ranks;
   rounds.rounds = (rounds.blocks + together - 1) / together;
   return rounds;
@@ -64,7 +70,8 @@ static lks_status look_for_stop(const lks_world *world, lks_error *err) {
 lks_status lks_run_evaluate(lks_run *run, lks_table *table, lks_sums *sums, lks_error *err) {
   lks_status st = LKS_OK;
   lks_world *world = run->world;
-  const lks_rounds rounds = lks_rounds_make(lks_table_rows(table), world->size);
+  const lks_rounds rounds =
+      lks_rounds_make(lks_table_rows(table), world->size, sizeof(lks_block_sums));
   const size_t bytes = (size_t)rounds.per_rank * sizeof(lks_block_sums);
   lks_block_sums *mine = malloc(bytes);
   lks_block_sums *all = malloc(bytes * (size_t)world->size);

@@ -17,6 +17,7 @@ typedef struct output {
   lks_link link; /* applied to logits */
   lks_rounds rounds;
   float *mine, *all; /* [per_rank, LKS_EVALUATION_ROWS, width], the same of all ranks */
+  double *raw;       /* [LKS_EVALUATION_ROWS, width], rank 0's, in raw units; NULL: not scaled */
   lks_h5 *file;      /* rank 0 */
   lks_h5_dataset *dataset;
   const char *aside;
@@ -76,7 +77,8 @@ static lks_status open_output(output *out, const lks_predict_request *request,
   out->aside = lks_aside_path(arena, request->out);
   TRY_ALLOC(out->aside);
   TRY(lks_h5_create_aside(out->aside, request->out, &out->file, err));
-  TRY(lks_h5_create_rows(out->file, "predictions", LKS_H5_F32, 2, shape,
+  TRY(lks_h5_create_rows(out->file, "predictions", out->raw != NULL ? LKS_H5_F64 : LKS_H5_F32, 2,
+                         shape,
                          chunk < 1          ? 1
                          : chunk > shape[0] ? shape[0]
                                             : chunk,
@@ -106,8 +108,6 @@ static lks_status compute_round(lks_run *run, output *out, int64_t round, lks_er
     TRY(run->backend.ops->predict(run->backend.state, &feed, out->layer, values, err));
     if (out->link != LKS_LINK_NONE) {
       apply_link(out->link, values, count, out->width);
-    } else if (out->layer < 0) {
-      lks_scaling_undo(&run->data->targets, values, count, out->width);
     }
     lks_world_beat(run->world);
   }
@@ -126,9 +126,13 @@ static lks_status write_round(const lks_run *run, output *out, int64_t round, lk
       }
       int64_t first = 0, count = 0;
       lks_rounds_rows(rounds, block, &first, &count);
-      TRY(lks_h5_write_rows(
-          out->dataset, first, count,
-          out->all + (rank * rounds->per_rank + k) * LKS_EVALUATION_ROWS * out->width, err));
+      const float *values =
+          out->all + (rank * rounds->per_rank + k) * LKS_EVALUATION_ROWS * out->width;
+      if (out->raw != NULL) {
+        lks_scaling_undo(&run->data->targets, values, out->raw, count, out->width);
+      }
+      TRY(lks_h5_write_rows(out->dataset, first, count,
+                            out->raw != NULL ? (const void *)out->raw : values, err));
     }
   }
 cleanup:
@@ -172,6 +176,7 @@ static void close_output(output *out) {
   }
   free(out->mine);
   free(out->all);
+  free(out->raw);
 }
 
 /* The table to predict on: one file's features, named as they were in training unless told. */
@@ -195,6 +200,10 @@ static lks_status set_table(lks_settings *settings, const lks_predict_request *r
          name = strtok_r(NULL, ",", &save)) {
       table->features.items[table->features.count++] = name;
     }
+    if (table->features.count == 0) {
+      FAIL(LKS_USAGE, "name the datasets, or leave it out: then they are named as in training",
+           "--features names no dataset");
+    }
   }
 cleanup:
   return st;
@@ -204,16 +213,29 @@ static lks_status prepare(lks_run *run, const lks_predict_request *request,
                           const lks_stored *stored, lks_arena *arena, output *out, lks_error *err) {
   lks_status st = LKS_OK;
   TRY(find_layer(run->model, request->layer, out, err));
-  if (request->probabilities && run->model->logits && out->layer < 0) {
+  if (request->probabilities && (out->layer >= 0 || run->model->link == LKS_LINK_NONE)) {
+    FAIL(LKS_USAGE, "leave it out",
+         out->layer >= 0 ? "--probabilities is of the model's output, and --layer names a layer"
+                         : "--probabilities is of a classifier, and this loss has no classes");
+  }
+  if (request->probabilities && run->model->logits) {
     out->link = run->model->link;
   }
-  out->rounds = lks_rounds_make(lks_table_rows(run->data->test), run->world->size);
+  /* The output scaled as targets are, if it is. */
+  const bool scaled =
+      out->layer < 0 && out->link == LKS_LINK_NONE && run->data->targets.columns == out->width;
+  out->rounds = lks_rounds_make(lks_table_rows(run->data->test), run->world->size,
+                                (size_t)(LKS_EVALUATION_ROWS * out->width) * sizeof(float));
   const size_t values = (size_t)(out->rounds.per_rank * LKS_EVALUATION_ROWS * out->width);
   out->mine = calloc(values, sizeof(float));
   out->all = calloc(values * (size_t)run->world->size, sizeof(float));
   TRY_ALLOC(out->mine);
   TRY_ALLOC(out->all);
   if (run->world->rank == 0) {
+    if (scaled) {
+      out->raw = malloc((size_t)(LKS_EVALUATION_ROWS * out->width) * sizeof *out->raw);
+      TRY_ALLOC(out->raw);
+    }
     TRY(open_output(out, request, stored, arena, err));
   }
 cleanup:

@@ -68,14 +68,15 @@ lks_status lks_run_load(lks_run *run, const char *path, lks_arena *arena, lks_ch
 lks_status lks_run_evaluate(lks_run *run, lks_table *table, lks_sums *sums,
                             lks_error *err) LKS_MUST_USE;
 
-/* The blocks of a table, dealt to ranks in rounds. Whoever computes a block, rounds and the order
- * in which their results are used are functions of the number of blocks and ranks alone. */
+/* The blocks of a table, dealt to ranks in rounds. Whoever computes a block, results are used in
+ * the order of blocks. */
 typedef struct lks_rounds {
   int64_t rows, blocks;
   int64_t per_rank; /* blocks a rank computes in a round */
   int64_t rounds;
 } lks_rounds;
-lks_rounds lks_rounds_make(int64_t rows, int ranks);
+/* block_bytes: of what is gathered of each block. */
+lks_rounds lks_rounds_make(int64_t rows, int ranks, size_t block_bytes);
 /* Block k of `rank` in a round: its number, or -1 past the end. */
 int64_t lks_rounds_block(const lks_rounds *rounds, int64_t round, int rank, int ranks, int64_t k);
 /* Rows of a block. */

@@ -373,6 +373,16 @@ class OtherErrorTest(ErrorTest):
             words = [r"loss .*not finite at step 1 of epoch 1", "scale of the data"]
             self.fail_with(6, words, "train", config, "--overwrite", ranks=ranks)
 
+    def test_evaluation_that_is_not_finite(self):
+        config = self.write_config(regression_config(model=[{"dense": {"units": 2}}]))
+        x, y = regression_rows()
+        self.write_h5("data.h5", x=x, y=y)
+        self.succeed("train", config)
+        self.write_h5("large.h5", x=np.full(x.shape, 3e38), y=y)
+        line = ("evaluate", "run", "data.train.file=large.h5", "--data", "train")
+        for ranks in RANKS:
+            self.fail_with(6, "loss of the train set is not finite", *line, ranks=ranks)
+
     def test_losses_whose_sum_no_float_holds(self):
         """Each row's is below 3.4e38, and so is a rank's; that of all ranks is not."""
         x, y = regression_rows()

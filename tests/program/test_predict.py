@@ -2,6 +2,7 @@
 """The predict command: row i for input row i at any number of ranks, in raw units."""
 
 import os
+import re
 import unittest
 
 import h5py
@@ -9,6 +10,14 @@ import numpy as np
 
 import harness
 from harness import class_config, class_rows, regression_config, regression_rows
+
+
+def strip(weights, path):
+    """A copy of what Keras itself would write."""
+    with h5py.File(weights) as f, h5py.File(path, "w") as out:
+        for name in ("layers", "vars"):
+            f.copy(name, out)
+    return path
 
 
 class PredictTest(harness.ProgramTest):
@@ -124,12 +133,70 @@ class RegressionTest(PredictTest):
         wanted = self.predict("run", self.rows, "named.h5")
         np.testing.assert_array_equal(self.predictions("guess.h5"), wanted)
 
+    def test_refused_requests(self):
+        line = ["predict", "run", "--in", self.rows, "--out", "out.h5"]
+        for names in ("", ","):
+            self.fail_with(2, "--features names no dataset", *line, "--features", names)
+        for ranks in (0, 2):
+            words = "--probabilities is of a classifier.*; leave it out"
+            self.fail_with(2, words, *line, "--probabilities", ranks=ranks)
+        self.assertFalse(os.path.exists(self.path("out.h5")))
+
+    def test_weights_without_scaling(self):
+        """A file of Keras' holds no scaling: it is fitted again, on the training rows."""
+        weights = strip(self.path("run", "model.weights.h5"), self.path("keras.weights.h5"))
+        wanted = self.predict("run", self.rows, "run.h5")
+        for ranks in (0, 2):
+            line = ["--checkpoint", weights]
+            ours = self.predict(self.config, self.rows, "out.h5", *line, ranks=ranks)
+            np.testing.assert_allclose(ours, wanted, rtol=1e-12)
+
     def test_missing_arguments(self):
         self.fail_with(2, "--in", "predict", "run", "--out", "out.h5")
         self.fail_with(2, "--out", "predict", "run", "--in", self.rows)
         line = ["--in", "none.h5", "--out", "out.h5"]
         for ranks in (0, 2):
             self.fail_with(3, ["none.h5", "no such file"], "predict", "run", *line, ranks=ranks)
+
+
+class ShiftTest(PredictTest):
+    """Targets far from zero, beside which a float holds little of what varies."""
+
+    def test_errors_and_predictions(self):
+        x, y = regression_rows(200)
+        y = 1e7 + 0.01 * y.astype("f8")
+        rows = self.write_h5("data.h5", x=x, y=y)
+        scaling = {"features": "standardize", "targets": "standardize"}
+        self.succeed("train", self.write_config(regression_config(data={"scaling": scaling})))
+        ours = self.predict("run", rows, "out.h5")
+        error = np.abs(ours - y).mean(axis=0)
+        self.assertGreater(error.min(), 0)
+        for ranks in (0, 3):
+            out = self.succeed("evaluate", "run", ranks=ranks).out
+            told = [float(v) for v in re.findall(r"mae (\S+) - rmse", out)]
+            # Doubles hold 2e-9 of such targets, floats 1e-7 of what is scaled, to some 0.01.
+            np.testing.assert_allclose(told, error, rtol=0, atol=1e-8)
+
+
+class AutoencoderTest(PredictTest):
+    def test_weights_without_scaling(self):
+        """Targets that are the features take their scaling, with no table of training at hand."""
+        x = (255 * np.random.default_rng(3).random((64, 6))).astype("f4")
+        rows = self.write_h5("data.h5", x=x, other=x[::2])
+        table = {"file": "data.h5", "features": "other", "targets": "other"}
+        data = {"scaling": {"divide": 255}, "test": table}
+        config = regression_config(data=data, model=[{"dense": {"units": 6}}])
+        config["data"]["train"]["targets"] = "x"
+        config = self.write_config(config)
+        self.succeed("train", config)
+        weights = strip(self.path("run", "model.weights.h5"), self.path("keras.weights.h5"))
+        wanted = self.predict("run", rows, "run.h5")
+        ours = self.predict(config, rows, "out.h5", "--checkpoint", weights)
+        np.testing.assert_array_equal(ours, wanted)
+        self.assertGreater(np.abs(ours).max(), 1)
+        told = self.succeed("evaluate", "run").out.splitlines()[1:]
+        again = self.succeed("evaluate", config, "--checkpoint", weights).out.splitlines()[1:]
+        self.assertEqual(again, told)
 
 
 class LogitsTest(PredictTest):
@@ -146,6 +213,12 @@ class LogitsTest(PredictTest):
         for ranks in (0, 2):
             ours = self.predict("run", self.rows, f"p-{ranks}.h5", "--probabilities", ranks=ranks)
             np.testing.assert_allclose(ours, wanted, rtol=1e-5)
+
+    def test_probabilities_of_a_layer(self):
+        line = ["--in", self.rows, "--features", "x", "--out", "out.h5", "--probabilities"]
+        words = "--probabilities is of the model's output, and --layer names a layer"
+        for layer in ("dense", "dense_1"):
+            self.fail_with(2, words, "predict", "run", *line, "--layer", layer)
 
     def test_sigmoid(self):
         line = ["model.1.units=1", "loss=binary_crossentropy", "run.folder=binary"]

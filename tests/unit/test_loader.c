@@ -267,10 +267,11 @@ static void targets_are_scaled_as_said(ranks *at) {
   CHECK_STATUS(at, lks_data_open(at->world, &request, &data, &err), LKS_DATA);
   CHECK(at, data == NULL && mentions(&err, "3 target columns, but the data has 1"));
   request.target_scaling = NULL;
-  /* Predicting reads no targets. */
+  /* Predicting reads no targets, but has the scaling that undoes predictions. */
   request.features_only = true;
   CHECK_STATUS(at, lks_data_open(at->world, &request, &data, &err), LKS_OK);
-  CHECK(at, data != NULL && data->outputs == 0 && data->targets.columns == 0);
+  CHECK(at, data != NULL && data->outputs == 0 && data->targets.columns == 1);
+  CHECK(at, data != NULL && data->targets.factor[0] == 0.25);
   lks_feed feed;
   if (data != NULL) {
     CHECK_STATUS(at, lks_table_rows_at(data->train, 0, 40, &feed, &err), LKS_OK);
@@ -349,6 +350,12 @@ static void refusals_of_data(ranks *at) {
   request.label_classes = 0;
   options.train.file = path;
   refused(at, &request, LKS_DATA, "data.h5: dataset 'y', row 1,", "range 0 to 1");
+  /* An autoencoder's, which are in the file as they should be, and scaled are not. */
+  options.train.targets = (lks_texts)FIXTURE_NAMES("x");
+  options.train.features = (lks_texts)FIXTURE_NAMES("x");
+  options.scaling.features = (lks_scaling_choice){scaling_kind(LKS_SCALING_DIVIDE), 1e-3};
+  refused(at, &request, LKS_DATA, "dataset 'x', row 0,", "which it is once scaled, is not in the");
+  options.train.targets = options.train.features = (lks_texts){0};
   request.labels = false;
   options.scaling.features = (lks_scaling_choice){scaling_kind(LKS_SCALING_DIVIDE), 1e-39};
   refused(at, &request, LKS_DATA, "dataset 'x', row 0, column 1", "too large for 32-bit floats");

@@ -145,17 +145,34 @@ static void applied_and_undone(void **state) {
   static const double in[] = {1, 2, 3, 4, 5, 0.1};
   static const float scaled[] = {-1, 12, 0, 20, 1, (float)((0.1 + 1) * 4)};
   float out[6];
+  double back[6];
   lks_scaling_apply(&s, in, out, 3, 2);
   assert_memory_equal(out, scaled, sizeof scaled);
-  lks_scaling_undo(&s, out, 3, 2);
+  lks_scaling_undo(&s, out, back, 3, 2);
   for (int i = 0; i < 6; ++i) {
-    /* Two roundings to float, of values up to 5. */
-    assert_true(fabs((double)out[i] - in[i]) <= 2 * (double)FLT_EPSILON * 5);
+    /* One rounding to float, of scaled values up to 20, that stand for a quarter at least. */
+    assert_true(fabs(back[i] - in[i]) <= (double)FLT_EPSILON * 20 / 0.5);
   }
   lks_scaling_apply(&nothing, in, out, 3, 2);
   assert_true(out[0] == 1 && out[5] == 0.1f);
-  lks_scaling_undo(&nothing, out, 3, 2);
-  assert_true(out[0] == 1 && out[5] == 0.1f);
+  lks_scaling_undo(&nothing, out, back, 3, 2);
+  assert_true(back[0] == 1 && back[5] == (double)0.1f);
+}
+
+/* What lies far from zero comes back as near as scaled values tell it apart. */
+static void large_shifts_are_undone(void **state) {
+  (void)state;
+  double shift[] = {1.7e9};
+  double factor[] = {0.01};
+  const lks_scaling s = {1, shift, factor};
+  static const double in[] = {1.7e9 - 150, 1.7e9 + 0.5, 1.7e9 + 199};
+  float out[3];
+  double back[3];
+  lks_scaling_apply(&s, in, out, 3, 1);
+  lks_scaling_undo(&s, out, back, 3, 1);
+  for (int i = 0; i < 3; ++i) { /* a rounding to float, of values up to 2, that stand for 200 */
+    assert_true(fabs(back[i] - in[i]) <= (double)FLT_EPSILON * 2 / 0.01);
+  }
 }
 
 int main(void) {
@@ -163,6 +180,7 @@ int main(void) {
       cmocka_unit_test(kinds_are_told_apart),      cmocka_unit_test(moments_are_right),
       cmocka_unit_test(cuts_do_not_show),          cmocka_unit_test(maps_are_right),
       cmocka_unit_test(floats_give_the_same_bits), cmocka_unit_test(applied_and_undone),
+      cmocka_unit_test(large_shifts_are_undone),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
