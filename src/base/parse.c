@@ -108,7 +108,7 @@ bool lks_parse_bytes(const char *text, int64_t *bytes) {
   }
   const char *unit = *text != '\0' ? strchr(units, toupper((unsigned char)*text)) : NULL;
   if (unit != NULL) {
-    value = ldexp(value, 10 * (int)(unit - units + 1));
+    value = floor(ldexp(value, 10 * (int)(unit - units + 1))); /* 1.1G is no whole number */
     ++text;
   }
   if (strcmp(text, "iB") == 0 || strcmp(text, "B") == 0) {

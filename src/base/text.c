@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -176,23 +177,86 @@ char *lks_timestamp(char out[32]) {
   return out;
 }
 
-/* Drops "." and empty parts, and resolves ".." by text; path is absolute or not, in place. */
+/* Length of a well-formed sequence by its first byte, with the least code point of that length. */
+static size_t sequence_length(unsigned char lead, uint32_t *least) {
+  if (lead < 0x80) {
+    *least = 0;
+    return 1;
+  }
+  if ((lead & 0xe0) == 0xc0) {
+    *least = 0x80;
+    return 2;
+  }
+  if ((lead & 0xf0) == 0xe0) {
+    *least = 0x800;
+    return 3;
+  }
+  if ((lead & 0xf8) == 0xf0) {
+    *least = 0x10000;
+    return 4;
+  }
+  return 0;
+}
+
+size_t lks_utf8_decode(const char *s, uint32_t *point) {
+  const unsigned char *bytes = (const unsigned char *)s;
+  uint32_t least = 0;
+  const size_t length = sequence_length(bytes[0], &least);
+  if (length == 0) {
+    return 0;
+  }
+  uint32_t value = length == 1 ? bytes[0] : bytes[0] & (0x7fu >> length);
+  for (size_t i = 1; i < length; ++i) {
+    if ((bytes[i] & 0xc0) != 0x80) {
+      return 0;
+    }
+    value = value << 6 | (bytes[i] & 0x3fu);
+  }
+  if (value < least || value > 0x10ffff || (value >= 0xd800 && value <= 0xdfff)) {
+    return 0;
+  }
+  *point = value;
+  return length;
+}
+
+bool lks_is_utf8(const char *text) {
+  uint32_t point = 0;
+  size_t length = 1;
+  while (*text != '\0' && length > 0) {
+    length = lks_utf8_decode(text, &point);
+    text += length;
+  }
+  return length > 0;
+}
+
+/* Whether ".." behind the path that ends before `end`, at a slash, takes its last part away. */
+static bool can_go_up(char *path, const char *floor, char *end) {
+  struct stat about;
+  const bool up = end - floor >= 3 && memcmp(end - 3, "../", 3) == 0 &&
+                  (end - 3 == floor || end[-4] == '/'); /* one that stayed */
+  end[-1] = '\0';
+  const bool link = lstat(path, &about) == 0 && S_ISLNK(about.st_mode);
+  end[-1] = '/';
+  return !up && !link;
+}
+
+/* Drops "." and empty parts, and ".." with the part before it, in place; path is absolute. */
 static void normalise(char *path) {
-  const bool absolute = path[0] == '/';
-  char *out = path + (absolute ? 1 : 0);
-  char *const floor = out;
+  char *out = path + 1;
+  const char *const floor = out;
   const char *in = out;
   while (*in != '\0') {
     const char *end = strchr(in, '/');
     const size_t length = end != NULL ? (size_t)(end - in) : strlen(in);
     const char *next = in + length + (end != NULL ? 1 : 0);
-    if (length == 2 && in[0] == '.' && in[1] == '.' && out > floor) {
+    const bool dot = length == 1 && in[0] == '.';
+    const bool up = length == 2 && in[0] == '.' && in[1] == '.';
+    if (up && out > floor && can_go_up(path, floor, out)) {
       --out; /* the slash after the part that goes */
       while (out > floor && out[-1] != '/') {
         --out;
       }
-    } else if (length > 0 && !(length == 1 && in[0] == '.') &&
-               !(length == 2 && in[0] == '.' && in[1] == '.')) {
+    } else if (length > 0 && !dot && !(up && out == floor)) {
       memmove(out, in, length);
       out += length;
       *out++ = '/';
@@ -230,6 +294,14 @@ lks_status lks_path_resolve(lks_arena *arena, const char *folder, const char *pa
   *out = joined;
 cleanup:
   return st;
+}
+
+lks_status lks_path_check_utf8(const char *path, lks_error *err) {
+  if (!lks_is_utf8(path)) {
+    return lks_fail(err, LKS_CONFIG, "rename the folder or file, or work in another folder",
+                    "%s: the path is not UTF-8, and a configuration holds nothing else", path);
+  }
+  return LKS_OK;
 }
 
 char *lks_path_folder(lks_arena *arena, const char *path) {

@@ -57,11 +57,18 @@ double lks_now_coarse(void);
 /* "2026-11-24T13:09:38Z" of the wall clock. */
 char *lks_timestamp(char out[32]);
 
-/* path relative to folder (absolute paths are kept), normalised without touching the disk
- * ("a/./b/../c" -> "a/c"), in the arena. folder NULL: the current folder, made absolute; LKS_CONFIG
- * where that is needed and gone. */
+/* Code point at s (NUL-terminated) and its bytes; 0 where s is no valid UTF-8. */
+size_t lks_utf8_decode(const char *s, uint32_t *point);
+bool lks_is_utf8(const char *text);
+
+/* path relative to folder (absolute paths are kept), normalised ("a/./b/../c" -> "a/c"; behind a
+ * symbolic link ".." stays, for it leads elsewhere), in the arena. folder NULL: the current folder,
+ * made absolute; LKS_CONFIG where that is needed and gone. */
 lks_status lks_path_resolve(lks_arena *arena, const char *folder, const char *path,
                             const char **out, lks_error *err) LKS_MUST_USE;
+
+/* LKS_CONFIG for a path that no configuration could hold. */
+lks_status lks_path_check_utf8(const char *path, lks_error *err) LKS_MUST_USE;
 
 /* The folder part of path ("." when there is none), and the part after the last '/'. */
 char *lks_path_folder(lks_arena *arena, const char *path);

@@ -20,10 +20,12 @@ cleanup:
 }
 
 struct timespec lks_thread_moment(clockid_t clock, double seconds) {
+  const double longest = 1e9; /* thirty years; far more is more than a time_t holds */
+  const double left = seconds < longest ? seconds : longest;
   struct timespec moment;
   (void)clock_gettime(clock, &moment);
-  moment.tv_sec += (time_t)seconds;
-  moment.tv_nsec += (long)((seconds - (double)(time_t)seconds) * 1e9);
+  moment.tv_sec += (time_t)left;
+  moment.tv_nsec += (long)((left - (double)(time_t)left) * 1e9);
   moment.tv_sec += moment.tv_nsec / 1000000000L;
   moment.tv_nsec %= 1000000000L;
   return moment;

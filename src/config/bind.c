@@ -133,6 +133,7 @@ static lks_status bind_text(binder *b, const lks_option *row, const lks_node *no
   lks_error *err = b->err;
   if (row->type == LKS_OPT_PATH && node->text[0] != '\0') {
     TRY(lks_path_resolve(b->arena, node->folder, node->text, out, err));
+    TRY(lks_path_check_utf8(*out, err));
   } else {
     *out = lks_arena_copy(b->arena, node->text);
     TRY_ALLOC(*out);

@@ -41,9 +41,6 @@ lks_node *lks_node_child_n(const lks_node *parent, const char *key, size_t lengt
 lks_status lks_tree_value(const char *text, const char *dotted, const lks_node *like,
                           lks_arena *arena, lks_node **value, lks_error *err) LKS_MUST_USE;
 
-/* Code point at s (NUL-terminated) and its bytes; 0 where s is no valid UTF-8. */
-size_t lks_utf8_decode(const char *s, uint32_t *point);
-
 /* ---- rows and kinds (rows.c) */
 
 const lks_option *lks_row_find(const lks_option *rows, const char *key);

@@ -266,6 +266,11 @@ lks_status lks_options_override(const lks_option *options, lks_node *root, const
     FAIL(LKS_CONFIG, "write KEY=VALUE, as in train.epochs=3",
          "command line: '%.200s' is no assignment", assignment);
   }
+  if (strstr(equals, " #") != NULL && strchr("[{\"'", equals[1]) == NULL) {
+    FAIL(LKS_CONFIG, "quote the value once more: KEY='\"a #b\"'",
+         "command line: '%.200s': what follows ' #' would be left out, as a comment of YAML",
+         assignment);
+  }
   TRY(lks_path_resolve(arena, NULL, folder != NULL ? folder : ".", &w.place.folder, err));
   w.rest = lks_arena_copy_n(arena, assignment, (size_t)(equals - assignment));
   TRY_ALLOC(w.rest);

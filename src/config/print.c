@@ -9,48 +9,6 @@
 
 #include "config/internal.h"
 
-/* Length of a well-formed sequence by its first byte, with the least code point of that length. */
-static size_t sequence_length(unsigned char lead, uint32_t *least) {
-  if (lead < 0x80) {
-    *least = 0;
-    return 1;
-  }
-  if ((lead & 0xe0) == 0xc0) {
-    *least = 0x80;
-    return 2;
-  }
-  if ((lead & 0xf0) == 0xe0) {
-    *least = 0x800;
-    return 3;
-  }
-  if ((lead & 0xf8) == 0xf0) {
-    *least = 0x10000;
-    return 4;
-  }
-  return 0;
-}
-
-size_t lks_utf8_decode(const char *s, uint32_t *point) {
-  const unsigned char *bytes = (const unsigned char *)s;
-  uint32_t least = 0;
-  const size_t length = sequence_length(bytes[0], &least);
-  if (length == 0) {
-    return 0;
-  }
-  uint32_t value = length == 1 ? bytes[0] : bytes[0] & (0x7fu >> length);
-  for (size_t i = 1; i < length; ++i) {
-    if ((bytes[i] & 0xc0) != 0x80) {
-      return 0;
-    }
-    value = value << 6 | (bytes[i] & 0x3fu);
-  }
-  if (value < least || value > 0x10ffff || (value >= 0xd800 && value <= 0xdfff)) {
-    return 0;
-  }
-  *point = value;
-  return length;
-}
-
 /* Code points that stand for themselves between double quotes. */
 static bool is_printable(uint32_t c) {
   if (c == '"' || c == '\\' || c < 0x20 || (c >= 0x7f && c <= 0x9f)) {

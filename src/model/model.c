@@ -55,6 +55,9 @@ static lks_status name_layer(lks_model *model, int i, lks_error *err) {
     FAIL(LKS_CONFIG, "choose a name without slashes", "model.%d.name: '%s' holds a slash", i,
          layer->name);
   }
+  if (strcmp(layer->name, ".") == 0) { /* HDF5's name of the group itself */
+    FAIL(LKS_CONFIG, "choose another name", "model.%d.name: '.' is no name of a layer", i);
+  }
   for (int k = 0; k < i; ++k) {
     if (strcmp(model->layers[k].name, layer->name) == 0) {
       FAIL(LKS_CONFIG, "give each layer a name of its own",

@@ -277,6 +277,7 @@ static lks_status complete(lks_settings *settings, const lks_node *root, lks_err
     TRY_ALLOC(settings->run.folder);
   }
   TRY(lks_path_resolve(&settings->arena, NULL, settings->run.folder, &settings->run.folder, err));
+  TRY(lks_path_check_utf8(settings->run.folder, err));
   if (strcmp(settings->checkpoint.best, "val_loss") == 0 &&
       !lks_settings_monitor(settings, "val_loss", &index, &validation, &higher)) {
     settings->checkpoint.best = "loss";
@@ -289,14 +290,46 @@ cleanup:
   return st;
 }
 
+/* Twice the depth of an override's key, one less where it names a kind. */
+static int override_level(const char *assignment) {
+  const size_t length = strcspn(assignment, "=");
+  const size_t name = strlen(".name");
+  int dots = 0;
+  for (size_t i = 0; i < length; ++i) {
+    dots += assignment[i] == '.' ? 1 : 0;
+  }
+  const bool kind = length > name && strncmp(assignment + length - name, ".name", name) == 0;
+  return 2 * dots - (kind ? 1 : 0);
+}
+
+/* What stands for a whole is set before its parts, so that none is lost to the order in which they
+ * were written. Of two of a level the later one counts. */
+static lks_status apply_overrides(lks_settings *settings, lks_node *root,
+                                  const char *const *overrides, int count, lks_error *err) {
+  lks_status st = LKS_OK;
+  const char *here = NULL;
+  int deepest = 0;
+  TRY(lks_path_resolve(&settings->arena, NULL, ".", &here, err));
+  for (int i = 0; i < count; ++i) {
+    const int level = override_level(overrides[i]);
+    deepest = level > deepest ? level : deepest;
+  }
+  for (int level = 0; level <= deepest; ++level) {
+    for (int i = 0; i < count; ++i) {
+      if (override_level(overrides[i]) == level) {
+        TRY(lks_options_override(lks_setting_rows, root, overrides[i], here, &settings->arena,
+                                 err));
+      }
+    }
+  }
+cleanup:
+  return st;
+}
+
 static lks_status bind(lks_settings *settings, lks_node *root, const char *const *overrides,
                        int count, lks_error *err) {
   lks_status st = LKS_OK;
-  const char *here = NULL;
-  TRY(lks_path_resolve(&settings->arena, NULL, ".", &here, err));
-  for (int i = 0; i < count; ++i) {
-    TRY(lks_options_override(lks_setting_rows, root, overrides[i], here, &settings->arena, err));
-  }
+  TRY(apply_overrides(settings, root, overrides, count, err));
   TRY(lks_options_bind(lks_setting_rows, root, settings, &settings->arena, err));
   TRY(complete(settings, root, err));
 cleanup:

@@ -46,13 +46,13 @@ static bool is_first_rank(void) {
 static _Noreturn void give_up(double timeout) {
   char line[512], host[64] = "";
   (void)gethostname(host, sizeof host - 1);
-  const int length = snprintf(
+  (void)snprintf(
       line, sizeof line,
       "lockstep: error: MPI has not started within %.0f s: a rank is stopped or could not begin, "
       "or "
       "a host does not answer [%s, starting]; look at the hosts of this job, and run again\n",
       timeout, host);
-  (void)!write(STDERR_FILENO, line, (size_t)length);
+  (void)!write(STDERR_FILENO, line, strnlen(line, sizeof line));
   _exit(lks_exit_code(LKS_COMM));
 }
 

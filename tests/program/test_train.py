@@ -48,6 +48,9 @@ class SummaryTest(TrainTest):
         for line in lines:
             self.assertRegex(line, r" mae: [0-9.]+ - loss: [0-9.]+ - val_mae: .* val_loss: [0-9.]")
 
+    def test_timeout_beyond_all_clocks(self):
+        self.succeed("train", self.config, "run.timeout=1e300", ranks=2)
+
     def test_logits_are_said(self):
         x, y = class_rows()
         self.write_h5("classes.h5", x=x, y=y)

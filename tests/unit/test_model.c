@@ -307,6 +307,8 @@ static void test_layer_refusals(void **state) {
   assert_non_null(strstr(err.remedy, "add a dense layer"));
   RECIPE_FAILS(2, 1, "model: [dense: {units: 2, name: a/b}, dense: {units: 1}]\nloss: mse",
                LKS_CONFIG, "model.0.name", "'a/b' holds a slash");
+  RECIPE_FAILS(2, 1, "model: [dense: {units: 2, name: .}, dense: {units: 1}]\nloss: mse",
+               LKS_CONFIG, "model.0.name: '.' is no name of a layer");
   RECIPE_FAILS(2, 1, "model: [dense: {units: 2, name: x}, dense: {units: 1, name: x}]\nloss: mse",
                LKS_CONFIG, "model.1.name: layer 0 is called 'x' already");
   RECIPE_FAILS(2, 1, "model: [dense: {units: 2, name: dense_1}, dense: {units: 1}]\nloss: mse",

@@ -208,6 +208,9 @@ static void refuses_values(void **state) {
   assert_refused(LAYERS, "title=*x",
                  "command line: title: aliases (*x) are not allowed; write the value out, or put "
                  "quotes around a text");
+  assert_refused(LAYERS, "title=a #b",
+                 "command line: 'title=a #b': what follows ' #' would be left out, as a comment of "
+                 "YAML; quote the value once more: KEY='\"a #b\"'");
   assert_refused(LAYERS, "outer={level: 1, level: 2}",
                  "command line: outer.level: repeated key; remove one");
   /* of the wrong type: found when bound, and told where it came from */

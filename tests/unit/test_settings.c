@@ -1,5 +1,7 @@
 /* The whole configuration: every key stored, defaults, the checks that span modules with their
  * places, and a round trip through its printed form. */
+#include <sys/stat.h>
+
 #include "scratch.h"
 
 #include "backend/backend.h"
@@ -216,6 +218,33 @@ static void test_overrides(void **state) {
   assert_null(s);
 }
 
+/* Names of kinds and wholes come before their parts, in whatever order they were written. */
+static void test_order_of_overrides(void **state) {
+  scratch *at = *state;
+  static const char *const overrides[] = {
+      "optimizer.learning_rate=0.1", "optimizer.name=sgd", "data.validation.rows=random",
+      "data.validation=0.25",        "train.epochs=3",     "train.epochs=2"};
+  lks_settings *s = NULL;
+  const char *path = write_config(at, "a.yaml", LEAST);
+  assert_ok(lks_settings_read(path, overrides, 6, &s, &err));
+  assert_string_equal(s->model.optimizer.kind->name, "sgd");
+  assert_true(s->model.optimizer.learning_rate == 0.1);
+  assert_true(s->data.validation.fraction == 0.25);
+  assert_int_equal(s->data.validation.rows, LKS_ROWS_RANDOM);
+  assert_int_equal(s->train.epochs, 2);
+  lks_settings_free(&s);
+}
+
+/* What is stored is YAML, which holds UTF-8 alone. */
+static void test_paths_in_other_bytes(void **state) {
+  scratch *at = *state;
+  lks_settings *s = NULL;
+  assert_int_equal(mkdir(scratch_path(at, "caf\xe9"), 0700), 0);
+  const char *path = write_config(at, "caf\xe9/a.yaml", LEAST);
+  assert_fails(lks_settings_read(path, NULL, 0, &s, &err), LKS_CONFIG, "the path is not UTF-8");
+  assert_null(s);
+}
+
 /* ---- values that may be monitored */
 
 static void test_monitor(void **state) {
@@ -365,10 +394,19 @@ static void test_device_refusals(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      TEST(test_everything), TEST(test_defaults),        TEST(test_default_folder),
-      TEST(test_overrides),  TEST(test_monitor),         TEST(test_monitor_refusals),
-      TEST(test_refusals),   TEST(test_round_trip),      TEST(test_stored_errors),
-      TEST(test_devices),    TEST(test_device_refusals),
+      TEST(test_everything),
+      TEST(test_defaults),
+      TEST(test_default_folder),
+      TEST(test_order_of_overrides),
+      TEST(test_paths_in_other_bytes),
+      TEST(test_overrides),
+      TEST(test_monitor),
+      TEST(test_monitor_refusals),
+      TEST(test_refusals),
+      TEST(test_round_trip),
+      TEST(test_stored_errors),
+      TEST(test_devices),
+      TEST(test_device_refusals),
   };
   return cmocka_run_group_tests_name("settings", tests, NULL, NULL);
 }

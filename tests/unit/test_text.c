@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -52,6 +53,7 @@ static void parses_units(void **state) {
   assert_true(lks_parse_bytes("4096", &bytes) && bytes == 4096);
   assert_true(lks_parse_bytes("4G", &bytes) && bytes == INT64_C(4) << 30);
   assert_true(lks_parse_bytes("1.5KiB", &bytes) && bytes == 1536);
+  assert_true(lks_parse_bytes("1.1K", &bytes) && bytes == 1126);
   const char *const not_bytes[] = {"", "-1", "4X", "G", "9000000T", "1.3", "4GG"};
   for (size_t i = 0; i < sizeof not_bytes / sizeof *not_bytes; ++i) {
     assert_false(lks_parse_bytes(not_bytes[i], &bytes));
@@ -103,6 +105,34 @@ static void resolves_paths(void **state) {
   assert_string_equal(lks_path_folder(&arena, "/b"), "/");
   assert_string_equal(lks_path_base("/a/b.c"), "b.c");
   lks_arena_free(&arena);
+}
+
+/* Behind a symbolic link, ".." is the folder above where it leads. */
+static void keeps_what_leads_elsewhere(void **state) {
+  (void)state;
+  lks_arena arena = {0};
+  char folder[] = "/tmp/lockstep-text-XXXXXX", link[64], wanted[64];
+  assert_non_null(mkdtemp(folder));
+  (void)snprintf(link, sizeof link, "%s/link", folder);
+  assert_int_equal(symlink("/usr/bin", link), 0);
+  (void)snprintf(wanted, sizeof wanted, "%s/link/../c", folder);
+  assert_string_equal(resolved(&arena, folder, "link/../b/../c"), wanted);
+  (void)snprintf(wanted, sizeof wanted, "%s/link/../../c", folder);
+  assert_string_equal(resolved(&arena, folder, "link/.././../c"), wanted);
+  (void)snprintf(wanted, sizeof wanted, "%s/c", folder);
+  assert_string_equal(resolved(&arena, folder, "no_link/../c"), wanted);
+  assert_int_equal(unlink(link), 0);
+  assert_int_equal(rmdir(folder), 0);
+  lks_arena_free(&arena);
+}
+
+static void tells_utf8(void **state) {
+  (void)state;
+  assert_true(lks_is_utf8(""));
+  assert_true(lks_is_utf8("caf\xc3\xa9 \xf0\x9f\x98\x80"));
+  assert_false(lks_is_utf8("caf\xe9"));
+  assert_false(lks_is_utf8("\xc0\x80"));
+  assert_false(lks_is_utf8("\xed\xa0\x80"));
 }
 
 /* Where, and why: neither is lost to a path that is longer than a message. */
@@ -172,6 +202,8 @@ int main(void) {
       cmocka_unit_test(formats_for_people),
       cmocka_unit_test(names_the_nearest),
       cmocka_unit_test(resolves_paths),
+      cmocka_unit_test(keeps_what_leads_elsewhere),
+      cmocka_unit_test(tells_utf8),
       cmocka_unit_test(errors_are_one_line),
       cmocka_unit_test(long_errors_keep_both_ends),
       cmocka_unit_test(arena_grows),
