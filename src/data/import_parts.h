@@ -123,7 +123,9 @@ typedef struct lks_import_part {
   bool targets; /* may hold class names */
   int *columns; /* [count] indexes into a record */
   int count;
-  bool text; /* class names */
+  bool text;              /* class names */
+  const char *first_text; /* where text: that of the first row */
+  int64_t first_line;     /* where it stands */
   bool fits_u8, fits_i32;
 } lks_import_part;
 

@@ -27,9 +27,23 @@ static lks_cell classify(const char *text, double *value) {
   return lks_parse_real(text, value) ? LKS_CELL_NUMBER : LKS_CELL_TEXT;
 }
 
+/* A number as others write it: with a decimal comma, or with separators of thousands. */
+static bool has_commas(const char *text) {
+  const char *rest = text + strspn(text, "+-");
+  const size_t length = strspn(rest, "0123456789.,");
+  const char *comma = memchr(rest, ',', length), *point = memchr(rest, '.', length);
+  const bool points = point != NULL && memchr(point + 1, '.', length - (size_t)(point + 1 - rest));
+  const char *exponent = rest + length;
+  if (*exponent == 'e' || *exponent == 'E') {
+    exponent += 1 + strspn(exponent + 1, "+-");
+    exponent += strspn(exponent, "0123456789");
+  }
+  return (comma != NULL || points) && strcspn(rest, "0123456789") < length && *exponent == '\0';
+}
+
 /* "FILE:LINE: column 3 ('age')". */
-static void locate(const lks_import_table *table, const lks_csv *csv, int column, lks_text *out) {
-  lks_text_add(out, "%s:%lld: column %d", table->path, (long long)csv->line, column + 1);
+static void locate(const lks_import_table *table, int64_t line, int column, lks_text *out) {
+  lks_text_add(out, "%s:%lld: column %d", table->path, (long long)line, column + 1);
   if (table->names != NULL) {
     lks_text_add(out, " ('%.60s')", table->names[column]);
   }
@@ -38,29 +52,44 @@ static void locate(const lks_import_table *table, const lks_csv *csv, int column
 static lks_status missing_value(const lks_import_table *table, const lks_csv *csv, int column,
                                 lks_error *err) {
   lks_text where = {0};
-  locate(table, csv, column, &where);
+  locate(table, csv->line, column, &where);
   const lks_status st = lks_fail(err, LKS_DATA, "fill it in, or remove the row",
                                  "%s: missing value", where.data != NULL ? where.data : "CSV");
   lks_text_free(&where);
   return st;
 }
 
-/* Why a cell is text, as far as one can tell: the wrong delimiter above all. */
-static lks_status not_a_number(const lks_import_table *table, const lks_csv *csv, int column,
-                               const char *text, lks_error *err) {
-  lks_text where = {0};
-  locate(table, csv, column, &where);
+/* Of numbers or of class names. */
+static bool is_sole_target(const lks_import_table *table, int column) {
+  const lks_import_part *targets = &table->parts[1];
+  return table->part_count == 2 && targets->count == 1 && targets->columns[0] == column;
+}
+
+/* Why a cell is text, as far as one can tell: the wrong delimiter above all. number_line is where
+ * its column has a number, 0 where that is not what makes it wrong. */
+static lks_status not_a_number(const lks_import_table *table, int64_t line, int column,
+                               const char *text, int64_t number_line, lks_error *err) {
+  lks_text where = {0}, but = {0};
+  locate(table, line, column, &where);
+  if (number_line > 0) {
+    lks_text_add(&but, ", but line %lld has one", (long long)number_line);
+  }
   const lks_status st = lks_fail(
       err, LKS_DATA, "leave text out with --features, or make class names the one --targets",
-      "%s: '%.80s' is not a number", where.data != NULL ? where.data : "CSV", text);
+      "%s: '%.80s' is not a number%s", where.data != NULL ? where.data : "CSV", text,
+      but.data != NULL ? but.data : "");
   lks_text_free(&where);
+  lks_text_free(&but);
   const char *other = strpbrk(text, ";\t|,");
   if (table->columns == 1 && other != NULL) {
     lks_advise(err, "if '%s' separates the columns, say --delimiter '%s'",
                *other == '\t' ? "\\t" : (char[2]){*other, '\0'},
                *other == '\t' ? "\\t" : (char[2]){*other, '\0'});
-  } else if (text[strspn(text, "+-0123456789,")] == '\0') {
-    lks_advise(err, "write numbers with a decimal point");
+  } else if (has_commas(text)) {
+    lks_advise(err, "write numbers with a decimal point%s",
+               is_sole_target(table, column) ? ", or class names with a letter in each" : "");
+  } else if (is_sole_target(table, column)) {
+    lks_advise(err, "write numbers alone, or class names alone");
   }
   return st;
 }
@@ -74,7 +103,7 @@ lks_status lks_import_cell_number(const lks_import_table *table, const lks_csv *
   case LKS_CELL_MISSING:
     return missing_value(table, csv, column, err);
   default:
-    return not_a_number(table, csv, column, text, err);
+    return not_a_number(table, csv->line, column, text, 0, err);
   }
 }
 
@@ -133,14 +162,40 @@ cleanup:
   return st;
 }
 
-/* One row of one dataset. The first row decides whether a sole target holds class names. */
+/* One row of a sole target, whose first row decides what all rows have to be: numbers or class
+ * names. Text that reads as a number with a decimal comma is one, not the name of a class. */
+static lks_status survey_target(const lks_import_table *table, const lks_csv *csv,
+                                lks_import_part *part, lks_arena *arena, lks_error *err) {
+  lks_status st = LKS_OK;
+  double value = 0.0;
+  const int column = part->columns[0];
+  const char *text = trim(lks_csv_field(csv, column));
+  const lks_cell cell = classify(text, &value);
+  if (table->rows == 0 && cell == LKS_CELL_TEXT) {
+    part->text = true;
+    part->first_line = csv->line;
+    part->first_text = lks_arena_copy(arena, text);
+    TRY_ALLOC(part->first_text);
+  }
+  if (cell == LKS_CELL_TEXT && (!part->text || has_commas(text))) {
+    TRY(not_a_number(table, csv->line, column, text, 0, err));
+  }
+  if (cell == LKS_CELL_NUMBER && part->text) {
+    TRY(not_a_number(table, part->first_line, column, part->first_text, csv->line, err));
+  }
+
+cleanup:
+  return st;
+}
+
+/* One row of one dataset. */
 static lks_status survey_part(const lks_import_table *table, const lks_csv *csv,
                               lks_import_part *part, lks_import_classes *classes, lks_arena *arena,
                               lks_error *err) {
   lks_status st = LKS_OK;
   double value = 0.0;
-  if (table->rows == 0 && part->targets && part->count == 1) {
-    part->text = classify(trim(lks_csv_field(csv, part->columns[0])), &value) == LKS_CELL_TEXT;
+  if (part->targets && part->count == 1) {
+    TRY(survey_target(table, csv, part, arena, err));
   }
   if (part->text) {
     return add_class(table, csv, part->columns[0], classes, arena, err);

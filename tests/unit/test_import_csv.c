@@ -211,7 +211,8 @@ static void test_classes_refused(void **state) {
   lks_import_request options = {.header = LKS_IMPORT_HEADER_YES, .targets = NAMES("k")};
   wrong(f, &options, "a,k\n1,x\n2,\n", "a.csv:3: column 2 ('k'): missing value", "fill it in");
   wrong(f, &options, "a,k\n1,x\n2,NA\n", "a.csv:3: column 2 ('k'): missing value", "fill it in");
-  wrong(f, &options, "a,k\n1,2\n2,x\n", "a.csv:3: column 2 ('k'): 'x' is not a number", "targets");
+  wrong(f, &options, "a,k\n1,2\n2,x\n", "a.csv:3: column 2 ('k'): 'x' is not a number",
+        "class names alone");
   wrong(f, &options, "a,k\n1,\xff\n", "a.csv:2: column 2: a class name that is not UTF-8", "iconv");
   char train[600], test[600];
   snprintf(train, sizeof train, "train=%s", put_text(f, "a.csv", "a,k\n1,x\n"));
@@ -221,6 +222,35 @@ static void test_classes_refused(void **state) {
   options.targets = (lks_texts)NAMES("k", "l");
   wrong(f, &options, "a,k,l\n1,x,2\n", "a.csv:2: column 2 ('k'): 'x' is not a number",
         "the one --targets");
+}
+
+/* A sole target is numbers or class names, whatever its first row is. */
+static void test_mixed_target(void **state) {
+  fixture *f = *state;
+  lks_import_request options = {
+      .overwrite = true, .header = LKS_IMPORT_HEADER_YES, .delimiter = ';', .targets = NAMES("k")};
+  static const char *const texts[] = {"None", "#N/A", "inf"};
+  for (size_t i = 0; i < sizeof texts / sizeof texts[0]; ++i) {
+    char text[64], what[128];
+    snprintf(text, sizeof text, "k;a\n%s;1\n2;3\n3.5;2\n", texts[i]);
+    snprintf(what, sizeof what, "a.csv:2: column 1 ('k'): '%s' is not a number, but line 3 has one",
+             texts[i]);
+    wrong(f, &options, text, what, "class names alone");
+  }
+  wrong(f, &options, "a;k\n1;x\n2;y\n3;7\n", "'x' is not a number, but line 4 has one", "alone");
+  static const char *const numbers[] = {"2,5",     "-10,25",    "+1.234,5", "1,234.5",
+                                        "1,5E+03", "1.234.567", ",5"};
+  for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; ++i) {
+    char text[64], what[128];
+    snprintf(text, sizeof text, "a;k\n1;%s\n2;%s\n", numbers[i], numbers[i]);
+    snprintf(what, sizeof what, "a.csv:2: column 2 ('k'): '%s' is not a number", numbers[i]);
+    wrong(f, &options, text, what, "decimal point, or class names with a letter");
+  }
+  wrong(f, &options, "a;k\n1;None\n2;2,5\n", "a.csv:3: column 2 ('k'): '2,5'", "decimal point");
+  wrong(f, &options, "a;k\n1;2\n2;2,5\n", "a.csv:3: column 2 ('k'): '2,5'", "decimal point");
+  const char *path = put_text(f, "a.csv", "a;k\n1;3a\n2;b\n3;0-10\n4;1,2 m\n5;-\n6;2+\n7;a,b\n");
+  must(f, convert_one(f, &options, path));
+  check_texts(f, "y", "classes", "-|0-10|1,2 m|2+|3a|a,b|b");
 }
 
 static void test_rows_refused(void **state) {
@@ -317,13 +347,13 @@ static void test_changed(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      WITH_FIXTURE(test_records),         WITH_FIXTURE(test_header),
-      WITH_FIXTURE(test_header_refused),  WITH_FIXTURE(test_types),
-      WITH_FIXTURE(test_columns),         WITH_FIXTURE(test_columns_refused),
-      WITH_FIXTURE(test_classes),         WITH_FIXTURE(test_many_classes),
-      WITH_FIXTURE(test_classes_refused), WITH_FIXTURE(test_rows_refused),
-      WITH_FIXTURE(test_long_record),     WITH_FIXTURE(test_blocks),
-      WITH_FIXTURE(test_changed),
+      WITH_FIXTURE(test_records),        WITH_FIXTURE(test_header),
+      WITH_FIXTURE(test_header_refused), WITH_FIXTURE(test_types),
+      WITH_FIXTURE(test_columns),        WITH_FIXTURE(test_columns_refused),
+      WITH_FIXTURE(test_classes),        WITH_FIXTURE(test_many_classes),
+      WITH_FIXTURE(test_mixed_target),   WITH_FIXTURE(test_classes_refused),
+      WITH_FIXTURE(test_rows_refused),   WITH_FIXTURE(test_long_record),
+      WITH_FIXTURE(test_blocks),         WITH_FIXTURE(test_changed),
   };
   return cmocka_run_group_tests_name("import of CSV", tests, NULL, NULL);
 }
