@@ -216,20 +216,44 @@ static lks_status ambiguous(const lks_import_table *table, lks_error *err) {
                   "%s:1: cannot tell whether this line names the columns or is a row", table->path);
 }
 
-/* A first line is a header when text stands in it above a number of the second line. */
+/* What the cells of a first line are. */
+typedef struct lks_first_line {
+  int texts;
+  bool counts; /* 0 to n-1, or 1 to n: what names columns that have no names */
+  bool values; /* a number among them is no plain count, such as 3.5 or -1 */
+} lks_first_line;
+
+static lks_first_line look_at(const lks_csv *csv, bool *is_text) {
+  lks_first_line line = {.counts = csv->count > 1};
+  double value = 0.0, first = 0.0;
+  for (int i = 0; i < csv->count; ++i) {
+    const char *text = trim(lks_csv_field(csv, i));
+    const lks_cell cell = classify(text, &value);
+    const bool digits = text[strspn(text, "0123456789")] == '\0';
+    first = i == 0 ? value : first;
+    line.counts = line.counts && cell == LKS_CELL_NUMBER && digits && value == first + i;
+    line.values = line.values || (cell == LKS_CELL_NUMBER && !digits);
+    is_text[i] = cell == LKS_CELL_TEXT;
+    line.texts += is_text[i];
+  }
+  line.counts = line.counts && first <= 1;
+  return line;
+}
+
+/* A first line is a header when text stands in it above a number of the second line, and each of
+ * its numbers can be a name. */
 static lks_status detect_header(lks_csv *csv, lks_import_table *table, lks_error *err) {
   lks_status st = LKS_OK;
   bool more = false;
   double value = 0.0;
-  int texts = 0;
   bool *is_text = calloc((size_t)csv->count, sizeof *is_text);
   TRY_ALLOC(is_text);
-  for (int i = 0; i < csv->count; ++i) {
-    is_text[i] = classify(trim(lks_csv_field(csv, i)), &value) == LKS_CELL_TEXT;
-    texts += is_text[i];
-  }
+  const lks_first_line line = look_at(csv, is_text);
   table->header = false;
-  if (texts == 0) {
+  if (line.counts || (line.texts > 0 && line.values)) {
+    TRY(ambiguous(table, err));
+  }
+  if (line.texts == 0) {
     goto cleanup;
   }
   const int columns = csv->count;

@@ -284,7 +284,7 @@ static void test_inputs(void **state) {
 static void test_requests(void **state) {
   fixture *f = *state;
   char argument[600];
-  const char *path = put_text(f, "a.csv", "1,2\n3,4\n");
+  const char *path = put_text(f, "a.csv", "2,1\n3,4\n");
   lks_import_request options = {.delimiter = '.'};
   refuse(f, &options, path, LKS_USAGE, "delimiter '.' cannot", "';'");
   options = (lks_import_request){.deflate = 10};
@@ -328,7 +328,7 @@ static void test_existing_output(void **state) {
 
 static void test_summary(void **state) {
   fixture *f = *state;
-  const char *csv = put_text(f, "a.csv", "1,2\n3,4\n");
+  const char *csv = put_text(f, "a.csv", "2,1\n3,4\n");
   const char *npy_path = put_npy(f, 1, "'|b1'", "False", "(1,)", "\1", 1);
   /* Both are called a. */
   assert_int_equal(convert_all(f, NULL, (const char *[]){csv, npy_path}, 2), LKS_USAGE);

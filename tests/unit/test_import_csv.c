@@ -48,11 +48,11 @@ static void check_no_attribute(fixture *f, const char *dataset, const char *key)
   lks_arena_free(&arena);
 }
 
-/* Converts text with the request and expects one dataset `a` of uint8 [2, 2]: 1 2 3 4. */
+/* Converts text with the request and expects one dataset `a` of uint8 [2, 2]: 2 1 3 4. */
 static void same(fixture *f, const char *text) {
   const lks_import_request again = {.overwrite = true};
   must(f, convert_one(f, &again, put_text(f, "a.csv", text)));
-  check_dataset(f, "a", "uint8", 2, SHAPE(2, 2), VALUES(1, 2, 3, 4));
+  check_dataset(f, "a", "uint8", 2, SHAPE(2, 2), VALUES(2, 1, 3, 4));
 }
 
 static void wrong(fixture *f, const lks_import_request *options, const char *text, const char *what,
@@ -62,28 +62,54 @@ static void wrong(fixture *f, const lks_import_request *options, const char *tex
 
 static void test_records(void **state) {
   fixture *f = *state;
-  same(f, "1,2\n3,4\n");
-  same(f, "1,2\n3,4");
-  same(f, "1,2\r\n3,4\r\n\r\n\n");
-  same(f, "1,2\r3,4\r");
+  same(f, "2,1\n3,4\n");
+  same(f, "2,1\n3,4");
+  same(f, "2,1\r\n3,4\r\n\r\n\n");
+  same(f, "2,1\r3,4\r");
   same(f, "\xEF\xBB\xBF"
-          "1,2\n3,4\n");
-  same(f, "\"1\",\"2\"\n\"3\",4\n");
-  same(f, " 1 ,\t2\n3 , 4\n");
-  same(f, "1.0,2e0\n+3,4.\n");
+          "2,1\n3,4\n");
+  same(f, "\"2\",\"1\"\n\"3\",4\n");
+  same(f, " 2 ,\t1\n3 , 4\n");
+  same(f, "2.0,1e0\n+3,4.\n");
   check_no_attribute(f, "a", "columns");
 }
 
 static void test_header(void **state) {
   fixture *f = *state;
-  same(f, "p,\"q, \"\"r\"\"\ns\"\n1,2\n3,4\n");
+  same(f, "p,\"q, \"\"r\"\"\ns\"\n2,1\n3,4\n");
   check_texts(f, "a", "columns", "p|q, \"r\"\ns");
-  same(f, "0,name\n1,2\n3,4\n");
+  same(f, "0,name\n2,1\n3,4\n");
   check_texts(f, "a", "columns", "0|name");
   const lks_import_request yes = {.overwrite = true, .header = LKS_IMPORT_HEADER_YES};
   must(f, convert_one(f, &yes, put_text(f, "a.csv", "9,8\n1,2\n3,4\n")));
   check_dataset(f, "a", "uint8", 2, SHAPE(2, 2), VALUES(1, 2, 3, 4));
   check_texts(f, "a", "columns", "9|8");
+}
+
+/* Numbers that name columns, and rows in which something is missing. */
+static void test_header_asked(void **state) {
+  fixture *f = *state;
+  static const char *const asked[] = {"0,1\n5,6\n",          "1,2\n5,6\n",   "0,1,2\n0.1,0.2,0.3\n",
+                                      "1, 2,\"3\"\n4,5,6\n", "0,1\n",        "3.2,-,5.1\n4,5,6\n",
+                                      "-1,-\n4,5\n",         "x,1e3\n4,5\n", "3.2,-\n",
+                                      "0,-,1.5\n1,2,3\n"};
+  for (size_t i = 0; i < sizeof asked / sizeof asked[0]; ++i) {
+    wrong(f, NULL, asked[i], "a.csv:1: cannot tell whether", "say --header yes or --header no");
+  }
+  static const char *const rows[] = {"0\n1\n",     "1\n1\n",         "2,3\n4,5\n", "0,2\n4,5\n",
+                                     "0,0\n4,5\n", "0.0,1.0\n4,5\n", "1,0\n4,5\n"};
+  for (size_t i = 0; i < sizeof rows / sizeof rows[0]; ++i) {
+    must(f, convert_one(f, NULL, put_text(f, "a.csv", rows[i])));
+    check_no_attribute(f, "a", "columns");
+    sweep(f->out, true);
+  }
+  lks_import_request options = {.overwrite = true, .header = LKS_IMPORT_HEADER_YES};
+  must(f, convert_one(f, &options, put_text(f, "a.csv", "0,1\n5,6\n7,8\n")));
+  check_dataset(f, "a", "uint8", 2, SHAPE(2, 2), VALUES(5, 6, 7, 8));
+  check_texts(f, "a", "columns", "0|1");
+  options.header = LKS_IMPORT_HEADER_NO;
+  must(f, convert_one(f, &options, put_text(f, "a.csv", "0,1\n5,6\n")));
+  check_dataset(f, "a", "uint8", 2, SHAPE(2, 2), VALUES(0, 1, 5, 6));
 }
 
 static void test_header_refused(void **state) {
@@ -156,7 +182,7 @@ static void test_columns_refused(void **state) {
     refuse(f, &options, path, LKS_USAGE, cases[i].what, cases[i].remedy);
   }
   const lks_import_request options = {.features = NAMES("z")};
-  refuse(f, &options, put_text(f, "a.csv", "1,2\n"), LKS_USAGE,
+  refuse(f, &options, put_text(f, "a.csv", "2,1\n"), LKS_USAGE,
          "no column 'z' (has columns 1 to 2, without a header)", "numbers");
   refuse(f, &options, put_text(f, "a.csv", "a,b,c,d,e,f,g,h,i,j,k,l,m\n1,2,3,4,5,6,7,8,9,0,1,2,3"),
          LKS_USAGE, "k, l, ... 13 in all)", "numbers");
@@ -255,21 +281,21 @@ static void test_mixed_target(void **state) {
 
 static void test_rows_refused(void **state) {
   fixture *f = *state;
-  wrong(f, NULL, "1,2\n3\n", "a.csv:2: 1 column where line 1 has 2", "as many columns");
-  wrong(f, NULL, "1,2\n3,4,5\n", "a.csv:2: 3 columns where line 1 has 2", "as many columns");
-  wrong(f, NULL, "1,2\n\n3,4\n", "a.csv:2: an empty line before more rows", "remove it");
+  wrong(f, NULL, "2,1\n3\n", "a.csv:2: 1 column where line 1 has 2", "as many columns");
+  wrong(f, NULL, "2,1\n3,4,5\n", "a.csv:2: 3 columns where line 1 has 2", "as many columns");
+  wrong(f, NULL, "2,1\n\n3,4\n", "a.csv:2: an empty line before more rows", "remove it");
   wrong(f, NULL, "a,b\n1,\n", "a.csv:2: column 2 ('b'): missing value", "fill it in");
-  wrong(f, NULL, "1,2\n3,nan\n", "a.csv:2: column 2: missing value", "fill it in");
-  wrong(f, NULL, "1,2\n3,inf\n", "a.csv:2: column 2: 'inf' is not a number", "text");
-  wrong(f, NULL, "1,2\n3,1e999\n", "a.csv:2: column 2: '1e999' is not a number", "text");
+  wrong(f, NULL, "2,1\n3,nan\n", "a.csv:2: column 2: missing value", "fill it in");
+  wrong(f, NULL, "2,1\n3,inf\n", "a.csv:2: column 2: 'inf' is not a number", "text");
+  wrong(f, NULL, "2,1\n3,1e999\n", "a.csv:2: column 2: '1e999' is not a number", "text");
   wrong(f, NULL, "1;2\n3;4\n", "cannot tell whether", "--header");
   wrong(f, NULL, "1\n3;4\n", "a.csv:2: column 1: '3;4' is not a number", "say --delimiter ';'");
   wrong(f, NULL, "1\n3\t4\n", "'3 4' is not a number", "say --delimiter '\\t'");
   const lks_import_request semicolon = {.delimiter = ';'};
-  wrong(f, &semicolon, "1;2\n3;-4,5\n", "'-4,5' is not a number", "decimal point");
-  wrong(f, NULL, "1,2\n\"3,4\n5,6\n", "a.csv:2: column 1: a quote is not closed", "close");
-  wrong(f, NULL, "1,2\n3,\"4\"x\n", "a.csv:2: column 2: text after the closing quote", "double");
-  refuse(f, NULL, put_file(f, "a.csv", "1,2,3,4,5\n1\0,2\n", 15), LKS_DATA, "a.csv:2: a zero byte",
+  wrong(f, &semicolon, "2;1\n3;-4,5\n", "'-4,5' is not a number", "decimal point");
+  wrong(f, NULL, "2,1\n\"3,4\n5,6\n", "a.csv:2: column 1: a quote is not closed", "close");
+  wrong(f, NULL, "2,1\n3,\"4\"x\n", "a.csv:2: column 2: text after the closing quote", "double");
+  refuse(f, NULL, put_file(f, "a.csv", "2,1,3,4,5\n1\0,2\n", 15), LKS_DATA, "a.csv:2: a zero byte",
          "UTF-8");
   /* A record over several lines counts them all. */
   wrong(f, NULL, "\"a\n\nb\",c\n1,2\n3,x\n", "a.csv:5: column 2 ('c'): 'x'", "text");
@@ -281,7 +307,7 @@ static void test_long_record(void **state) {
   char *text = malloc(size);
   assert_non_null(text);
   memset(text, 'a', size);
-  memcpy(text, "1,2\n\"", 5);
+  memcpy(text, "2,1\n\"", 5);
   refuse(f, NULL, put_file(f, "a.csv", text, size), LKS_DATA, "a.csv:2: a record of over 64 MiB",
          "quote");
   free(text);
@@ -347,13 +373,14 @@ static void test_changed(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      WITH_FIXTURE(test_records),        WITH_FIXTURE(test_header),
-      WITH_FIXTURE(test_header_refused), WITH_FIXTURE(test_types),
-      WITH_FIXTURE(test_columns),        WITH_FIXTURE(test_columns_refused),
-      WITH_FIXTURE(test_classes),        WITH_FIXTURE(test_many_classes),
-      WITH_FIXTURE(test_mixed_target),   WITH_FIXTURE(test_classes_refused),
-      WITH_FIXTURE(test_rows_refused),   WITH_FIXTURE(test_long_record),
-      WITH_FIXTURE(test_blocks),         WITH_FIXTURE(test_changed),
+      WITH_FIXTURE(test_records),         WITH_FIXTURE(test_header),
+      WITH_FIXTURE(test_header_asked),    WITH_FIXTURE(test_header_refused),
+      WITH_FIXTURE(test_types),           WITH_FIXTURE(test_columns),
+      WITH_FIXTURE(test_columns_refused), WITH_FIXTURE(test_classes),
+      WITH_FIXTURE(test_many_classes),    WITH_FIXTURE(test_mixed_target),
+      WITH_FIXTURE(test_classes_refused), WITH_FIXTURE(test_rows_refused),
+      WITH_FIXTURE(test_long_record),     WITH_FIXTURE(test_blocks),
+      WITH_FIXTURE(test_changed),
   };
   return cmocka_run_group_tests_name("import of CSV", tests, NULL, NULL);
 }
