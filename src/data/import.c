@@ -197,11 +197,83 @@ static lks_status check_name(const lks_import_item *items, int count, int which,
   return LKS_OK;
 }
 
+static bool has_name(const lks_import_table *table, const char *name) {
+  for (int i = 0; i < table->columns; ++i) {
+    if (strcmp(table->names[i], name) == 0) {
+      return true;
+    }
+  }
+  return false;
+}
+
+/* Whether b has every column of a, and no other. */
+static bool same_names(const lks_import_table *a, const lks_import_table *b) {
+  bool same = a->columns == b->columns;
+  for (int i = 0; same && i < a->columns; ++i) {
+    same = has_name(b, a->names[i]);
+  }
+  return same;
+}
+
+/* Column `at` of a's and b's dataset is not the same one. The remedy holds for features alone, and
+ * where the names can be written in a list of reasonable length. */
+static lks_status other_order(const lks_import_table *a, const lks_import_table *b, int part,
+                              int at, lks_error *err) {
+  const lks_import_part *first = &a->parts[0];
+  const int mine = a->parts[part].columns[at], other = b->parts[part].columns[at];
+  const lks_status st =
+      lks_fail(err, LKS_DATA, "choose columns by name, with --features and --targets",
+               "%s: column %d is '%.60s', where %s has '%.60s': the columns are in another order",
+               b->path, other + 1, b->names[other], a->path, a->names[mine]);
+  lks_text list = {0};
+  bool plain = part == 0;
+  for (int i = 0; i < first->count; ++i) {
+    const char *name = a->names[first->columns[i]];
+    plain = plain && name[strcspn(name, ", '\"\n")] == '\0' && has_name(b, name);
+    lks_text_add(&list, "%s%s", i > 0 ? "," : "", name);
+  }
+  if (plain && !list.failed && list.length < 100) {
+    lks_advise(err, "choose columns by name: --features %s", list.data);
+  }
+  lks_text_free(&list);
+  return st;
+}
+
+/* Two CSV files whose datasets would hold a column of one name at two places. Columns that were not
+ * chosen may be of two kinds, inputs and outputs say: only the same ones in another order are
+ * refused. */
+static lks_status check_order(const lks_import_table *a, const lks_import_table *b, bool chosen,
+                              lks_error *err) {
+  lks_status st = LKS_OK;
+  if (a->names == NULL || b->names == NULL) {
+    return LKS_OK;
+  }
+  for (int k = a->part_count - 1; k >= 0; --k) { /* targets by number come first */
+    const lks_import_part *mine = &a->parts[k], *other = &b->parts[k];
+    for (int i = 0; i < mine->count && i < other->count; ++i) {
+      const char *name = a->names[mine->columns[i]], *there = b->names[other->columns[i]];
+      if (strcmp(name, there) == 0) {
+        continue;
+      }
+      if (chosen ? has_name(a, there) || has_name(b, name) : same_names(a, b)) {
+        TRY(other_order(a, b, k, i, err));
+      }
+      if (!chosen) {
+        return LKS_OK; /* looked at as a whole already */
+      }
+    }
+  }
+
+cleanup:
+  return st;
+}
+
 /* What can be judged only with all inputs surveyed. */
 static lks_status check_items(const lks_import_request *request, const lks_import_item *items,
                               lks_error *err) {
   lks_status st = LKS_OK;
   const lks_import_item *csv = NULL;
+  const bool chosen = request->features.count + request->targets.count > 0;
   for (int i = 0; i < request->input_count; ++i) {
     const char *names[2];
     const int datasets = datasets_of(&items[i], names);
@@ -216,9 +288,14 @@ static lks_status check_items(const lks_import_request *request, const lks_impor
            "%s and %s: class names in one target, numbers in the other", csv->input.path,
            items[i].input.path);
     }
+    for (int k = 0; k < i; ++k) {
+      if (items[k].kind == LKS_IMPORT_CSV) {
+        TRY(check_order(&items[k].table, &items[i].table, chosen, err));
+      }
+    }
     csv = &items[i];
   }
-  if (csv == NULL && request->features.count + request->targets.count > 0) {
+  if (csv == NULL && chosen) {
     FAIL(LKS_USAGE, "leave --features and --targets out", "%s: no CSV: it has no columns to choose",
          items[0].input.path);
   }

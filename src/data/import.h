@@ -12,8 +12,9 @@
  *             is the narrowest of uint8, int32 and float64 that holds every value; one column
  *             gives a dataset of rank 1. A sole target column of class names becomes 0 to K-1 in
  *             byte order of the names, the same for all inputs, with the names as its attribute
- *             `classes`; it may not hold numbers too, nor text such as 2,5. A header's names are
- * the attribute `columns`. */
+ *             `classes`; it may not hold numbers too, nor text such as 2,5. A header's
+ *             names are the attribute `columns`. Two files with columns of one name at two places
+ *             of their datasets are refused. */
 #ifndef LKS_DATA_IMPORT_H
 #define LKS_DATA_IMPORT_H
 

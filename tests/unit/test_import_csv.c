@@ -205,6 +205,48 @@ static void test_classes(void **state) {
   check_no_attribute(f, "x_train", "classes");
 }
 
+/* Files whose columns are named, but not in one order. */
+static void test_column_order(void **state) {
+  fixture *f = *state;
+  const char *abc = "a,b,c\n1,20,0\n", *bac = "b,a,c\n20,1,0\n", *cab = "c,a,b\n0,1,20\n";
+  const char *more = "c,id,a,b\n0,7,1,20\n", *first = "column 1 is 'b', where ";
+  const char *blanks = "a b,c d,e\n1,20,0\n", *turned = "c d,a b,e\n20,1,0\n";
+  const struct {
+    const char *a, *b;
+    lks_texts features, targets;
+    const char *what, *remedy; /* NULL: converted */
+  } cases[] = {
+      {abc, bac, NAMES("a", "b"), NAMES("c"), NULL, NULL},
+      {abc, bac, {0}, NAMES("c"), first, "by name: --features a,b"},
+      {abc, bac, {0}, {0}, "a.csv has 'a': the columns are in another", "--features a,b,c"},
+      {abc, bac, NAMES("1", "2"), NAMES("3"), first, "by name: --features a,b"},
+      {abc, bac, {0}, NAMES("1"), first, "with --features and --targets"},
+      {abc, more, {0}, NAMES("c"), "column 2 is 'id', where ", "--features a,b"},
+      {blanks, turned, {0}, NAMES("e"), "column 1 is 'c d'", "with --features and --targets"},
+      {abc, cab, {0}, NAMES("c"), NULL, NULL},
+      {"t,a,b\n1,20,0\n", "p,t\n20,1\n", {0}, {0}, NULL, NULL}, /* inputs and outputs */
+      {"t,a\n1,20\n", "p,t\n20,1\n", {0}, {0}, NULL, NULL},
+      {abc, "d,e,c\n20,1,0\n", {0}, NAMES("c"), NULL, NULL},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
+    const lks_import_request options = {.features = cases[i].features, .targets = cases[i].targets};
+    char train[600], test[600];
+    snprintf(train, sizeof train, "train=%s", put_text(f, "a.csv", cases[i].a));
+    snprintf(test, sizeof test, "test=%s", put_text(f, "b.csv", cases[i].b));
+    const lks_status st = convert_all(f, &options, (const char *[]){train, test}, 2);
+    if (cases[i].what != NULL) {
+      check_failed(f, st, LKS_DATA, cases[i].what, cases[i].remedy);
+    } else {
+      must(f, st);
+    }
+    if (i == 0) {
+      check_dataset(f, "x_train", "uint8", 2, SHAPE(1, 2), VALUES(1, 20));
+      check_dataset(f, "x_test", "uint8", 2, SHAPE(1, 2), VALUES(1, 20));
+    }
+    sweep(f->out, true);
+  }
+}
+
 /* count lines "1,cNNNN" */
 static char *many_classes(int count) {
   char *text = malloc((size_t)count * 12 + 1);
@@ -376,11 +418,11 @@ int main(void) {
       WITH_FIXTURE(test_records),         WITH_FIXTURE(test_header),
       WITH_FIXTURE(test_header_asked),    WITH_FIXTURE(test_header_refused),
       WITH_FIXTURE(test_types),           WITH_FIXTURE(test_columns),
-      WITH_FIXTURE(test_columns_refused), WITH_FIXTURE(test_classes),
-      WITH_FIXTURE(test_many_classes),    WITH_FIXTURE(test_mixed_target),
-      WITH_FIXTURE(test_classes_refused), WITH_FIXTURE(test_rows_refused),
-      WITH_FIXTURE(test_long_record),     WITH_FIXTURE(test_blocks),
-      WITH_FIXTURE(test_changed),
+      WITH_FIXTURE(test_columns_refused), WITH_FIXTURE(test_column_order),
+      WITH_FIXTURE(test_classes),         WITH_FIXTURE(test_many_classes),
+      WITH_FIXTURE(test_mixed_target),    WITH_FIXTURE(test_classes_refused),
+      WITH_FIXTURE(test_rows_refused),    WITH_FIXTURE(test_long_record),
+      WITH_FIXTURE(test_blocks),          WITH_FIXTURE(test_changed),
   };
   return cmocka_run_group_tests_name("import of CSV", tests, NULL, NULL);
 }
