@@ -1,5 +1,6 @@
 /* Records of CSV (RFC 4180), a character at a time: quoted fields with delimiters, doubled quotes
- * and line ends in them; lines ended by LF, CRLF or CR. Nothing but the current record is held. */
+ * and line ends in them, blanks around them; lines ended by LF, CRLF or CR. Nothing but the current
+ * record is held. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -76,6 +77,18 @@ static lks_status next_char(lks_csv *csv, int *out, lks_error *err) {
   return LKS_OK;
 }
 
+/* Blanks around a quoted field are no part of it; those of others are trimmed with the cell. */
+static lks_status skip_blanks(lks_csv *csv, int *c, lks_error *err) {
+  lks_status st = LKS_OK;
+  while ((*c == ' ' || *c == '\t') && *c != csv->delimiter) {
+    csv->blank = false;
+    TRY(next_char(csv, c, err));
+  }
+
+cleanup:
+  return st;
+}
+
 /* What stands between the opening quote, already read, and the closing one. *c is what follows. */
 static lks_status quoted(lks_csv *csv, int *c, lks_error *err) {
   lks_status st = LKS_OK;
@@ -93,6 +106,7 @@ static lks_status quoted(lks_csv *csv, int *c, lks_error *err) {
     }
     TRY(put(csv, (char)*c, err));
   }
+  TRY(skip_blanks(csv, c, err));
   if (*c >= 0 && *c != '\n' && *c != csv->delimiter) {
     FAIL(LKS_DATA, "double the quotes inside a quoted field",
          "%s:%lld: column %d: text after the closing quote", csv->reader->path,
@@ -107,6 +121,7 @@ cleanup:
 static lks_status field(lks_csv *csv, int *c, lks_error *err) {
   lks_status st = LKS_OK;
   TRY(begin_field(csv, err));
+  TRY(skip_blanks(csv, c, err));
   if (*c == '"') {
     csv->blank = false;
     TRY(quoted(csv, c, err));

@@ -70,6 +70,7 @@ static void test_records(void **state) {
           "2,1\n3,4\n");
   same(f, "\"2\",\"1\"\n\"3\",4\n");
   same(f, " 2 ,\t1\n3 , 4\n");
+  same(f, " \"2\", \"1\"\t\n\"3\" ,  \"4\"  ");
   same(f, "2.0,1e0\n+3,4.\n");
   check_no_attribute(f, "a", "columns");
 }
@@ -205,6 +206,23 @@ static void test_classes(void **state) {
   check_no_attribute(f, "x_train", "classes");
 }
 
+/* A name is the same with blanks beside its quotes, unless they are what separates columns. */
+static void test_quoted_classes(void **state) {
+  fixture *f = *state;
+  lks_import_request options = {.overwrite = true, .targets = NAMES("k")};
+  const char *path = put_text(f, "a.csv", "a, \"k\"\n1,x\n2, \"x\"\n3,\"x\" \n4,\t\"y, z\" \r\n");
+  must(f, convert_one(f, &options, path));
+  check_texts(f, "y", "classes", "x|y, z");
+  check_dataset(f, "y", "uint8", 1, SHAPE(4), VALUES(0, 0, 0, 1));
+  options.delimiter = '\t';
+  must(f, convert_one(f, &options, put_text(f, "a.csv", "a\tb\tk\n1\t2\t\"x\"\n3\t4\t \"y\"\n")));
+  check_dataset(f, "x", "uint8", 2, SHAPE(2, 2), VALUES(1, 2, 3, 4));
+  check_texts(f, "y", "classes", "x|y");
+  sweep(f->out, true);
+  wrong(f, &options, "a\tb\tk\n1\t\t\"x\"\n", "a.csv:2: column 2 ('b'): missing value",
+        "fill it in");
+}
+
 /* Files whose columns are named, but not in one order. */
 static void test_column_order(void **state) {
   fixture *f = *state;
@@ -337,6 +355,9 @@ static void test_rows_refused(void **state) {
   wrong(f, &semicolon, "2;1\n3;-4,5\n", "'-4,5' is not a number", "decimal point");
   wrong(f, NULL, "2,1\n\"3,4\n5,6\n", "a.csv:2: column 1: a quote is not closed", "close");
   wrong(f, NULL, "2,1\n3,\"4\"x\n", "a.csv:2: column 2: text after the closing quote", "double");
+  wrong(f, NULL, "2,1\n3,\"4\" x\n", "a.csv:2: column 2: text after the closing quote", "double");
+  wrong(f, NULL, "2,1\n3,x \"4\"\n", "a.csv:2: column 2: 'x \"4\"' is not a number", "text");
+  wrong(f, NULL, "2\n \n", "a.csv:2: column 1: missing value", "fill it in");
   refuse(f, NULL, put_file(f, "a.csv", "2,1,3,4,5\n1\0,2\n", 15), LKS_DATA, "a.csv:2: a zero byte",
          "UTF-8");
   /* A record over several lines counts them all. */
@@ -418,11 +439,12 @@ int main(void) {
       WITH_FIXTURE(test_records),         WITH_FIXTURE(test_header),
       WITH_FIXTURE(test_header_asked),    WITH_FIXTURE(test_header_refused),
       WITH_FIXTURE(test_types),           WITH_FIXTURE(test_columns),
-      WITH_FIXTURE(test_columns_refused), WITH_FIXTURE(test_column_order),
-      WITH_FIXTURE(test_classes),         WITH_FIXTURE(test_many_classes),
-      WITH_FIXTURE(test_mixed_target),    WITH_FIXTURE(test_classes_refused),
-      WITH_FIXTURE(test_rows_refused),    WITH_FIXTURE(test_long_record),
-      WITH_FIXTURE(test_blocks),          WITH_FIXTURE(test_changed),
+      WITH_FIXTURE(test_columns_refused), WITH_FIXTURE(test_quoted_classes),
+      WITH_FIXTURE(test_column_order),    WITH_FIXTURE(test_classes),
+      WITH_FIXTURE(test_many_classes),    WITH_FIXTURE(test_mixed_target),
+      WITH_FIXTURE(test_classes_refused), WITH_FIXTURE(test_rows_refused),
+      WITH_FIXTURE(test_long_record),     WITH_FIXTURE(test_blocks),
+      WITH_FIXTURE(test_changed),
   };
   return cmocka_run_group_tests_name("import of CSV", tests, NULL, NULL);
 }
