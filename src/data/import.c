@@ -299,6 +299,12 @@ static lks_status check_items(const lks_import_request *request, const lks_impor
     FAIL(LKS_USAGE, "leave --features and --targets out", "%s: no CSV: it has no columns to choose",
          items[0].input.path);
   }
+  if (csv == NULL && (request->delimiter != '\0' || request->header != LKS_IMPORT_HEADER_AUTO)) {
+    const char *flag = request->delimiter != '\0' ? "--delimiter" : "--header";
+    st = lks_fail(err, LKS_USAGE, NULL, "%s: no CSV, which alone has a %s", items[0].input.path,
+                  flag + 2);
+    lks_advise(err, "leave %s out", flag);
+  }
 
 cleanup:
   return st;

@@ -102,6 +102,10 @@ class ConvertTest(harness.ProgramTest):
         line = ["good.csv", "out.h5", "--features", "nosuch"]
         self.refuse(2, ["good.csv", "nosuch", "a, b"], *line)
         self.refuse(2, r"OUT\.h5|\.h5", "good.csv")
+        np.save(self.path("array.npy"), np.zeros(3))
+        for flag, value in (("--delimiter", ";"), ("--header", "no")):
+            words = ["array.npy", "no CSV", f"leave {flag} out"]
+            self.refuse(2, words, "array.npy", "out.h5", flag, value)
         self.refuse(2, "out.txt", "good.csv", "out.txt")
 
     def test_output_that_exists_is_kept(self):

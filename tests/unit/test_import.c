@@ -300,6 +300,12 @@ static void test_requests(void **state) {
   options = (lks_import_request){.features = {columns, 1}};
   refuse(f, &options, put_npy(f, 1, "'|u1'", "False", "(1,)", "a", 1), LKS_USAGE,
          "no columns to choose", "leave --features");
+  options = (lks_import_request){.delimiter = ';', .header = LKS_IMPORT_HEADER_NO};
+  refuse(f, &options, put_npy(f, 1, "'|u1'", "False", "(1,)", "a", 1), LKS_USAGE,
+         "a.npy: no CSV, which alone has a delimiter", "leave --delimiter out");
+  options = (lks_import_request){.header = LKS_IMPORT_HEADER_YES};
+  refuse(f, &options, put_npy(f, 1, "'|u1'", "False", "(1,)", "a", 1), LKS_USAGE,
+         "a.npy: no CSV, which alone has a header", "leave --header out");
   snprintf(f->output, sizeof f->output, "%.250s/data.csv", f->out);
   refuse(f, NULL, path, LKS_USAGE, "must end in .h5", "OUT.h5");
   snprintf(f->output, sizeof f->output, "%.250s/none/data.h5", f->out);
