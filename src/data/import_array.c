@@ -53,7 +53,14 @@ cleanup:
   return st;
 }
 
-lks_status lks_import_array_check(lks_import_array *array, lks_error *err) {
+static lks_status truncated(const lks_import_array *array, lks_error *err) {
+  return lks_fail(err, LKS_DATA, "copy or download it again",
+                  "%s: truncated: it holds less than the %lld rows of its header", array->path,
+                  (long long)array->shape[0]);
+}
+
+lks_status lks_import_array_check(lks_import_array *array, const lks_import_reader *reader,
+                                  lks_error *err) {
   if (array->rank == 0) {
     return lks_fail(err, LKS_DATA, "save an array with rows", "%s: a single number, not an array",
                     array->path);
@@ -77,6 +84,9 @@ lks_status lks_import_array_check(lks_import_array *array, lks_error *err) {
     return lks_fail(err, LKS_DATA, "save numpy.ascontiguousarray(a)",
                     "%s: Fortran order of %d dimensions, at most 2 are read", array->path,
                     array->rank);
+  }
+  if (bytes > reader->most - array->offset) {
+    return truncated(array, err);
   }
   return LKS_OK;
 }
@@ -177,9 +187,7 @@ static lks_status take_rows(const lks_import_array *array, lks_import_reader *re
   lks_status st = LKS_OK;
   TRY(lks_import_reader_take(reader, out, size, &got, err));
   if (got < size) {
-    FAIL(LKS_DATA, "copy or download it again",
-         "%s: truncated: it holds less than the %lld rows of its header", array->path,
-         (long long)array->shape[0]);
+    TRY(truncated(array, err));
   }
 
 cleanup:

@@ -55,7 +55,7 @@ lks_status lks_import_idx_header(lks_import_reader *reader, lks_import_array *ar
     const unsigned char *p = head + 4 + 4 * i;
     array->shape[i] = (int64_t)p[0] << 24 | (int64_t)p[1] << 16 | (int64_t)p[2] << 8 | p[3];
   }
-  TRY(lks_import_array_check(array, err));
+  TRY(lks_import_array_check(array, reader, err));
 
 cleanup:
   return st;

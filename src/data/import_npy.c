@@ -177,7 +177,7 @@ lks_status lks_import_npy_header(lks_import_reader *reader, lks_import_array *ar
   header[expected] = '\0';
   array->offset = (int64_t)(8 + width + expected);
   TRY(take_dictionary(header, array, err));
-  TRY(lks_import_array_check(array, err));
+  TRY(lks_import_array_check(array, reader, err));
 
 cleanup:
   free(header);

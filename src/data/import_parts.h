@@ -19,6 +19,7 @@
 typedef struct lks_import_reader {
   const char *path;
   gzFile gz;
+  int64_t most; /* bytes it can give: of a plain file its size, of a gzipped one no fewer */
 } lks_import_reader;
 
 lks_status lks_import_reader_open(lks_import_reader *reader, const char *path,
@@ -75,8 +76,9 @@ lks_status lks_import_npy_header(lks_import_reader *reader, lks_import_array *ar
 lks_status lks_import_idx_header(lks_import_reader *reader, lks_import_array *array,
                                  lks_error *err) LKS_MUST_USE;
 
-/* Checks shape and fills row_elements. */
-lks_status lks_import_array_check(lks_import_array *array, lks_error *err) LKS_MUST_USE;
+/* Checks shape, fills row_elements, and refuses an array that the file cannot hold. */
+lks_status lks_import_array_check(lks_import_array *array, const lks_import_reader *reader,
+                                  lks_error *err) LKS_MUST_USE;
 
 /* Copies the elements from a reader at its start into a dataset. */
 lks_status lks_import_array_write(const lks_import_array *array, lks_import_reader *reader,

@@ -8,6 +8,9 @@
 
 #include "data/import_parts.h"
 
+/* Deflate makes at most 258 bytes of two bits. */
+#define LKS_DEFLATE_MOST 1032
+
 static lks_status open_failed(const char *path, lks_error *err) {
   const int code = errno;
   if (code == ENOENT) {
@@ -22,7 +25,7 @@ static lks_status open_failed(const char *path, lks_error *err) {
 }
 
 /* Refuses what cannot be read from its start twice, and what holds nothing. */
-static lks_status check_kind(int file, const char *path, lks_error *err) {
+static lks_status check_kind(int file, const char *path, int64_t *bytes, lks_error *err) {
   struct stat about;
   if (fstat(file, &about) != 0) {
     return open_failed(path, err);
@@ -37,11 +40,13 @@ static lks_status check_kind(int file, const char *path, lks_error *err) {
   if (about.st_size == 0) {
     return lks_fail(err, LKS_DATA, "check how it was made", "%s: the file is empty", path);
   }
+  *bytes = about.st_size;
   return LKS_OK;
 }
 
 lks_status lks_import_reader_open(lks_import_reader *reader, const char *path, lks_error *err) {
   lks_status st = LKS_OK;
+  int64_t bytes = 0;
   *reader = (lks_import_reader){.path = path};
   /* O_NONBLOCK: a named pipe is refused below, not waited for. */
   int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -49,12 +54,17 @@ lks_status lks_import_reader_open(lks_import_reader *reader, const char *path, l
     st = open_failed(path, err);
     goto cleanup;
   }
-  TRY(check_kind(file, path, err));
+  TRY(check_kind(file, path, &bytes, err));
   reader->gz = gzdopen(file, "rb");
   TRY_ALLOC(reader->gz);
   file = -1;
   if (gzbuffer(reader->gz, 1 << 17) != 0) {
     FAIL(LKS_INTERNAL, NULL, "%s: zlib refuses its buffer", path);
+  }
+  if (gzdirect(reader->gz) != 0) {
+    reader->most = bytes;
+  } else {
+    reader->most = bytes < INT64_MAX / LKS_DEFLATE_MOST ? bytes * LKS_DEFLATE_MOST : INT64_MAX;
   }
 
 cleanup:

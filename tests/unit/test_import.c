@@ -169,6 +169,46 @@ static void test_npy_refused(void **state) {
          "check");
 }
 
+/* A header that promises more than memory holds: the file is at fault, not the memory. */
+static void test_npy_promises(void **state) {
+  fixture *f = *state;
+  const struct {
+    const char *fortran, *shape, *what;
+  } cases[] = {{"False", "(1, 99999999999999)", "a.npy: truncated: it holds less than the 1 rows"},
+               {"False", "(99999999999999, 1)", "less than the 99999999999999 rows"},
+               {"True", "(9999999, 9999999)", "less than the 9999999 rows"}};
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
+    refuse(f, NULL, put_npy(f, 1, "'<f8'", cases[i].fortran, cases[i].shape, "", 0), LKS_DATA,
+           cases[i].what, "again");
+    unsigned char bytes[512];
+    char header[256];
+    size_t size = 0;
+    snprintf(header, sizeof header, "{'descr': '<f8', 'fortran_order': %s, 'shape': %s}",
+             cases[i].fortran, cases[i].shape);
+    unsigned char *packed = gzip(bytes, npy(bytes, 1, header, "", 0), &size);
+    refuse(f, NULL, put_file(f, "a.npy", packed, size), LKS_DATA, cases[i].what, "again");
+    free(packed);
+  }
+}
+
+/* Nothing that gzip can pack is taken for truncated. */
+static void test_npy_packed(void **state) {
+  fixture *f = *state;
+  enum { COUNT = 8000000 };
+  unsigned char *bytes = calloc(1, COUNT + 512);
+  double *expected = calloc(COUNT, sizeof *expected);
+  assert_true(bytes != NULL && expected != NULL);
+  size_t size =
+      npy(bytes, 1, "{'descr': '|u1', 'fortran_order': False, 'shape': (8000000,)}", "", 0);
+  unsigned char *packed = gzip(bytes, size + COUNT, &size);
+  assert_in_range(size, 1, COUNT / 1000);
+  must(f, convert_one(f, NULL, put_file(f, "a.npy", packed, size)));
+  check_dataset(f, "a", "uint8", 1, SHAPE(COUNT), expected);
+  free(packed);
+  free(expected);
+  free(bytes);
+}
+
 /* ---- IDX */
 
 static void test_idx_types(void **state) {
@@ -373,6 +413,8 @@ int main(void) {
       WITH_FIXTURE(test_npy_versions_and_orders),
       WITH_FIXTURE(test_npy_blocks),
       WITH_FIXTURE(test_npy_refused),
+      WITH_FIXTURE(test_npy_promises),
+      WITH_FIXTURE(test_npy_packed),
       WITH_FIXTURE(test_idx_types),
       WITH_FIXTURE(test_idx_refused),
       WITH_FIXTURE(test_gzip),
