@@ -34,23 +34,6 @@ char *lks_import_stem(lks_arena *arena, const char *path) {
   return lks_arena_copy_n(arena, base, length);
 }
 
-bool lks_import_is_utf8(const char *text) {
-  const unsigned char *p = (const unsigned char *)text;
-  while (*p != '\0') {
-    const int more = *p < 0x80 ? 0 : *p >= 0xC2 && *p < 0xE0 ? 1 : (*p & 0xF0) == 0xE0 ? 2 : 3;
-    if (more == 3 && (*p < 0xF0 || *p > 0xF4)) {
-      return false;
-    }
-    for (int i = 1; i <= more; ++i) {
-      if ((p[i] & 0xC0) != 0x80) {
-        return false;
-      }
-    }
-    p += 1 + more;
-  }
-  return true;
-}
-
 lks_status lks_import_input_parse(const char *argument, lks_arena *arena, lks_import_input *input,
                                   lks_error *err) {
   lks_status st = LKS_OK;
@@ -179,7 +162,7 @@ static int datasets_of(const lks_import_item *item, const char *names[2]) {
 static lks_status check_name(const lks_import_item *items, int count, int which, const char *name,
                              lks_error *err) {
   if (name[0] == '\0' || strcmp(name, ".") == 0 || strchr(name, '/') != NULL ||
-      !lks_import_is_utf8(name)) {
+      !lks_is_utf8(name)) {
     return lks_fail(err, LKS_USAGE, "name it: NAME=FILE", "%s: '%s' cannot name a dataset",
                     items[which].input.path, name);
   }

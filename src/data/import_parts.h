@@ -175,6 +175,4 @@ int lks_import_class_place(const lks_import_classes *classes, const char *name, 
 /* The file's stem ("a/train.csv.gz" -> "train"); NULL when memory is out. */
 char *lks_import_stem(lks_arena *arena, const char *path);
 
-bool lks_import_is_utf8(const char *text);
-
 #endif

@@ -114,7 +114,7 @@ lks_status lks_import_cell_name(const lks_import_table *table, const lks_csv *cs
   if (classify(*out, &value) == LKS_CELL_MISSING) {
     return missing_value(table, csv, column, err);
   }
-  if (!lks_import_is_utf8(*out)) {
+  if (!lks_is_utf8(*out)) {
     return lks_fail(err, LKS_DATA, "save the file in UTF-8 (iconv -f latin1 -t utf-8)",
                     "%s:%lld: column %d: a class name that is not UTF-8", table->path,
                     (long long)csv->line, column + 1);
@@ -219,24 +219,22 @@ static lks_status ambiguous(const lks_import_table *table, lks_error *err) {
 /* What the cells of a first line are. */
 typedef struct lks_first_line {
   int texts;
-  bool counts; /* 0 to n-1, or 1 to n: what names columns that have no names */
+  bool counts; /* 0 to n-1: what programs write above columns that have no names */
   bool values; /* a number among them is no plain count, such as 3.5 or -1 */
 } lks_first_line;
 
 static lks_first_line look_at(const lks_csv *csv, bool *is_text) {
   lks_first_line line = {.counts = csv->count > 1};
-  double value = 0.0, first = 0.0;
+  double value = 0.0;
   for (int i = 0; i < csv->count; ++i) {
     const char *text = trim(lks_csv_field(csv, i));
     const lks_cell cell = classify(text, &value);
     const bool digits = text[strspn(text, "0123456789")] == '\0';
-    first = i == 0 ? value : first;
-    line.counts = line.counts && cell == LKS_CELL_NUMBER && digits && value == first + i;
+    line.counts = line.counts && cell == LKS_CELL_NUMBER && digits && value == i;
     line.values = line.values || (cell == LKS_CELL_NUMBER && !digits);
     is_text[i] = cell == LKS_CELL_TEXT;
     line.texts += is_text[i];
   }
-  line.counts = line.counts && first <= 1;
   return line;
 }
 
@@ -280,7 +278,7 @@ static lks_status take_names(const lks_csv *csv, lks_import_table *table, lks_ar
   for (int i = 0; i < csv->count; ++i) {
     table->names[i] = lks_arena_copy(arena, trim(lks_csv_field(csv, i)));
     TRY_ALLOC(table->names[i]);
-    if (!lks_import_is_utf8(table->names[i])) {
+    if (!lks_is_utf8(table->names[i])) {
       FAIL(LKS_DATA, "save the file in UTF-8 (iconv -f latin1 -t utf-8)",
            "%s:1: the name of column %d is not UTF-8", table->path, i + 1);
     }

@@ -90,14 +90,14 @@ static void test_header(void **state) {
 /* Numbers that name columns, and rows in which something is missing. */
 static void test_header_asked(void **state) {
   fixture *f = *state;
-  static const char *const asked[] = {"0,1\n5,6\n",          "1,2\n5,6\n",   "0,1,2\n0.1,0.2,0.3\n",
-                                      "1, 2,\"3\"\n4,5,6\n", "0,1\n",        "3.2,-,5.1\n4,5,6\n",
-                                      "-1,-\n4,5\n",         "x,1e3\n4,5\n", "3.2,-\n",
-                                      "0,-,1.5\n1,2,3\n"};
+  static const char *const asked[] = {
+      "0,1\n5,6\n",         "0,1,2\n0.1,0.2,0.3\n", "0, 1,\"2\"\n4,5,6\n", "0,1\n",
+      "3.2,-,5.1\n4,5,6\n", "-1,-\n4,5\n",          "x,1e3\n4,5\n",        "3.2,-\n",
+      "0,-,1.5\n1,2,3\n"};
   for (size_t i = 0; i < sizeof asked / sizeof asked[0]; ++i) {
     wrong(f, NULL, asked[i], "a.csv:1: cannot tell whether", "say --header yes or --header no");
   }
-  static const char *const rows[] = {"0\n1\n",     "1\n1\n",         "2,3\n4,5\n", "0,2\n4,5\n",
+  static const char *const rows[] = {"0\n1\n",     "1,2\n3,4\n",     "2,3\n4,5\n", "0,2\n4,5\n",
                                      "0,0\n4,5\n", "0.0,1.0\n4,5\n", "1,0\n4,5\n"};
   for (size_t i = 0; i < sizeof rows / sizeof rows[0]; ++i) {
     must(f, convert_one(f, NULL, put_text(f, "a.csv", rows[i])));
