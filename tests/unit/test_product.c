@@ -150,9 +150,12 @@ static void test_blas(void **state) {
   (void)state;
   const lks_product any = {.a_depth = 1, .weights = MANY};
   assert_false(lks_product_is_own(&any));
-  try_layouts(9, 17, 33, false, MANY);
-  try_layouts(9, 17, 33, true, MANY);
-  try_layouts(1, 1, 1, false, MANY);
+  static const int64_t sizes[] = {1, 2, 17, 33}; /* of one row or column all strides may be 1 */
+  for (int i = 0; i < 64; ++i) {
+    const int64_t rows = sizes[i % 4], columns = sizes[i / 4 % 4], depth = sizes[i / 16];
+    try_layouts(rows, columns, depth, false, MANY);
+    try_layouts(rows, columns, depth, true, MANY);
+  }
 }
 
 /* Few rows by large weights: about the lengths that are copied together, 48 rows and 32 or 256 of

@@ -80,13 +80,19 @@ static const cpu_level *find_level(void) {
 }
 #endif
 
+/* BLAS wants a leading dimension of at least a row's length, also where there is one row alone,
+ * whose stride means nothing: of a layer with one input or one output all strides may be 1. */
+static int leading(int64_t stride, int64_t length) {
+  return (int)(stride > length ? stride : length);
+}
+
 static void by_blas(const lks_product *p) {
   const bool a_turned = p->a_depth != 1, b_turned = p->b_column != 1;
   cblas_sgemm(CblasRowMajor, a_turned ? CblasTrans : CblasNoTrans,
               b_turned ? CblasTrans : CblasNoTrans, (int)p->rows, (int)p->columns, (int)p->depth,
-              1.0f, p->a, (int)(a_turned ? p->a_depth : p->a_row), p->b,
-              (int)(b_turned ? p->b_column : p->b_depth), p->add ? 1.0f : 0.0f, p->c,
-              (int)p->c_row);
+              1.0f, p->a, a_turned ? leading(p->a_depth, p->rows) : leading(p->a_row, p->depth),
+              p->b, b_turned ? leading(p->b_column, p->depth) : leading(p->b_depth, p->columns),
+              p->add ? 1.0f : 0.0f, p->c, (int)p->c_row);
 }
 
 /* Rows of `width` floats: columns of b from `column` on, turned; those past the end 0. In vectors:
