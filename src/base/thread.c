@@ -19,11 +19,19 @@ cleanup:
   return st;
 }
 
-struct timespec lks_thread_moment(clockid_t clock, double seconds) {
+void lks_thread_condition(pthread_cond_t *condition) {
+  pthread_condattr_t attributes;
+  (void)pthread_condattr_init(&attributes);
+  (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+  (void)pthread_cond_init(condition, &attributes);
+  (void)pthread_condattr_destroy(&attributes);
+}
+
+struct timespec lks_thread_moment(double seconds) {
   const double longest = 1e9; /* thirty years; far more is more than a time_t holds */
   const double left = seconds < longest ? seconds : longest;
   struct timespec moment;
-  (void)clock_gettime(clock, &moment);
+  (void)clock_gettime(CLOCK_MONOTONIC, &moment);
   moment.tv_sec += (time_t)left;
   moment.tv_nsec += (long)((left - (double)(time_t)left) * 1e9);
   moment.tv_sec += moment.tv_nsec / 1000000000L;

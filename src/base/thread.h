@@ -18,7 +18,9 @@
 lks_status lks_thread_start(pthread_t *thread, void *(*run)(void *), void *user,
                             lks_error *err) LKS_MUST_USE;
 
-/* Now plus `seconds` on that clock, as pthread_cond_timedwait takes it. */
-struct timespec lks_thread_moment(clockid_t clock, double seconds);
+/* A condition whose waits no setting of the clock makes longer, and now plus `seconds` as
+ * pthread_cond_timedwait takes it of such a one. */
+void lks_thread_condition(pthread_cond_t *condition);
+struct timespec lks_thread_moment(double seconds);
 
 #endif

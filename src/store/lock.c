@@ -326,7 +326,7 @@ static void *hold(void *user) {
     (void)pthread_mutex_unlock(&lock->mutex);
     keep(lock); /* outside the mutex: a file system may hang */
     (void)pthread_mutex_lock(&lock->mutex);
-    const struct timespec until = lks_thread_moment(CLOCK_REALTIME, TOUCH_PERIOD);
+    const struct timespec until = lks_thread_moment(TOUCH_PERIOD);
     if (!lock->ending) {
       (void)pthread_cond_timedwait(&lock->wake, &lock->mutex, &until);
     }
@@ -338,7 +338,7 @@ static void *hold(void *user) {
 static lks_status start(lks_run_lock *lock, lks_error *err) {
   lks_status st = LKS_OK;
   (void)pthread_mutex_init(&lock->mutex, NULL);
-  (void)pthread_cond_init(&lock->wake, NULL);
+  lks_thread_condition(&lock->wake);
   st = lks_thread_start(&lock->thread, hold, lock, err);
   if (st != LKS_OK) {
     (void)pthread_cond_destroy(&lock->wake);

@@ -28,7 +28,7 @@ static void *look(void *user) {
       atomic_store(&lookout->saw, true);
     }
     (void)pthread_mutex_lock(&lookout->mutex);
-    const struct timespec until = lks_thread_moment(CLOCK_REALTIME, PERIOD);
+    const struct timespec until = lks_thread_moment(PERIOD);
     if (!lookout->ending) {
       (void)pthread_cond_timedwait(&lookout->wake, &lookout->mutex, &until);
     }
@@ -45,7 +45,7 @@ lks_status lks_lookout_start(const char *path, lks_lookout **out, lks_error *err
   lookout->path = strdup(path);
   TRY_ALLOC(lookout->path);
   (void)pthread_mutex_init(&lookout->mutex, NULL);
-  (void)pthread_cond_init(&lookout->wake, NULL);
+  lks_thread_condition(&lookout->wake);
   TRY(lks_thread_start(&lookout->thread, look, lookout, err));
   *out = lookout;
   lookout = NULL;

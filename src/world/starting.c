@@ -59,7 +59,7 @@ static _Noreturn void give_up(double timeout) {
 static void *watch(void *argument) {
   lks_starting *starting = argument;
   const double seconds = starting->timeout + starting->late;
-  const struct timespec until = lks_thread_moment(CLOCK_MONOTONIC, seconds);
+  const struct timespec until = lks_thread_moment(seconds);
   int code = 0;
   (void)pthread_mutex_lock(&starting->mutex);
   while (!starting->done && code == 0) {
@@ -94,7 +94,6 @@ static lks_status check_room(lks_error *err) {
 
 lks_status lks_starting_begin(double timeout, lks_starting **out, lks_error *err) {
   lks_status st = LKS_OK;
-  pthread_condattr_t attributes;
   lks_starting *starting = NULL;
   *out = NULL;
   TRY(check_room(err));
@@ -106,10 +105,7 @@ lks_status lks_starting_begin(double timeout, lks_starting **out, lks_error *err
   starting->timeout = timeout > LEAST ? timeout : LEAST;
   starting->late = is_first_rank() ? 0.0 : OTHERS_LATER;
   (void)pthread_mutex_init(&starting->mutex, NULL);
-  (void)pthread_condattr_init(&attributes);
-  (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-  (void)pthread_cond_init(&starting->ended, &attributes);
-  (void)pthread_condattr_destroy(&attributes);
+  lks_thread_condition(&starting->ended);
   TRY(lks_thread_start(&starting->thread, watch, starting, err));
   *out = starting;
   starting = NULL;

@@ -343,6 +343,16 @@ def read_layers(path):
     return found
 
 
+def build_library(name, folder, compiler=None):
+    """A library to preload, of NAME.c beside this file; its path."""
+    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{name}.c")
+    library = os.path.join(folder, f"{name}.so")
+    flags = ["-std=c11", "-D_GNU_SOURCE", "-fno-builtin", "-shared", "-fPIC", "-o", library]
+    compiler = compiler or os.environ.get("CC", "cc")
+    subprocess.run([compiler, *flags, source, "-ldl"], check=True)
+    return library
+
+
 def leftovers(folder):
     """Temporary files under a folder: what a write aside leaves when it is not cleaned up."""
     found = []

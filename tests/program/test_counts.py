@@ -16,7 +16,6 @@ import numpy as np
 
 import harness
 
-HERE = os.path.dirname(os.path.abspath(__file__))
 ROWS = 8192
 FEW, MANY = ROWS // 256, ROWS // 8  # steps
 # Counts of the same run differ by a few: by paths' lengths, and by when another thread is done.
@@ -112,10 +111,7 @@ class CountsTest(harness.ProgramTest):
     def built(self, name, compiler):
         """A library to preload, of a source beside this file."""
         self.skip_sanitizers()
-        library = self.path(f"{name}.so")
-        flags = ["-std=c11", "-D_GNU_SOURCE", "-fno-builtin", "-shared", "-fPIC", "-o", library]
-        subprocess.run([compiler, *flags, os.path.join(HERE, f"{name}.c")], check=True)
-        return library
+        return harness.build_library(name, self.folder, compiler)
 
     def counted(self, library, line, ranks, **env):
         """What the library counted of each rank's main thread, as lists of numbers."""

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import time
 import unittest
 
@@ -109,10 +108,7 @@ class MemoryTest(harness.ProgramTest):
     def train_on_small_memory(self, path, words):
         """Wherever it turns out that /dev/shm is full, each rank keeps what it needs, the result is
         the same, and one of the warnings says what is slower: each does, somewhere."""
-        library = self.path("small_memory.so")
-        source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "small_memory.c")
-        flags = ["-std=c11", "-D_GNU_SOURCE", "-shared", "-fPIC", "-o", library]
-        subprocess.run([os.environ.get("CC", "cc"), *flags, source], check=True)
+        library = harness.build_library("small_memory", self.folder)
         self.succeed("train", path, "run.folder=whole", ranks=2)
         whole = harness.read_log(self.path("whole"))
         said = set()

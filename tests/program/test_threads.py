@@ -1,17 +1,13 @@
 #!/usr/bin/env python3
 """Threads leave the environment alone, and processes that start at once do not meet."""
 
-import os
 import signal
-import subprocess
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 import harness
-
-HERE = os.path.dirname(os.path.abspath(__file__))
 
 CONFIG = """\
 data: {train: {file: data.h5}, memory_per_node: 200K, order: windows, window: 1000}
@@ -34,11 +30,7 @@ class EnvironmentTest(harness.ProgramTest):
         x = rng.standard_normal((20000, 6)).astype("f4")
         self.write_h5("data.h5", x=x, y=x[:, :1])
         self.write_text("config.yaml", CONFIG)
-        library = self.path("watch_environment.so")
-        flags = ["-std=c11", "-D_GNU_SOURCE", "-fno-builtin", "-shared", "-fPIC", "-o", library]
-        source = os.path.join(HERE, "watch_environment.c")
-        subprocess.run([os.environ.get("CC", "cc"), *flags, source], check=True)
-        self.watch = {"LD_PRELOAD": library}
+        self.watch = {"LD_PRELOAD": harness.build_library("watch_environment", self.folder)}
         with open(harness.PROGRAM, "rb") as file:
             text = file.read()
         if b"__asan_init" in text or b"__tsan_init" in text:
