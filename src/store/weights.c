@@ -138,14 +138,18 @@ static lks_status fail_extra(const lks_h5 *file, const char *layer, lks_error *e
 static lks_status check_extra(lks_h5 *file, const lks_model *model, lks_arena *arena,
                               lks_error *err) {
   lks_status st = LKS_OK;
-  char group[64], folder[512];
+  char folder[512];
+  char(*groups)[64] = lks_arena_alloc(arena, (size_t)model->layer_count * sizeof *groups);
   lks_texts layers, variables;
+  TRY_ALLOC(groups);
+  for (int k = 0; k < model->layer_count; ++k) {
+    lks_model_keras_group(model, k, groups[k]);
+  }
   TRY(lks_h5_members(file, "/layers", arena, &layers, err));
   for (int i = 0; i < layers.count; ++i) {
     bool known = false;
     for (int k = 0; !known && k < model->layer_count; ++k) {
-      lks_model_keras_group(model, k, group);
-      known = strcmp(group, layers.items[i]) == 0;
+      known = strcmp(groups[k], layers.items[i]) == 0;
     }
     (void)snprintf(folder, sizeof(folder), "/layers/%s/vars", layers.items[i]);
     TRY(lks_h5_members(file, folder, arena, &variables, err));

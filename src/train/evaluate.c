@@ -105,7 +105,8 @@ static lks_status raw_errors(lks_run *run, lks_table *table, raw_sums *totals, l
   TRY(lks_agree(world, st, err));
   const size_t bytes = (size_t)(rounds.per_rank * outputs) * sizeof *work.mine;
   for (int64_t round = 0; round < rounds.rounds; ++round) {
-    st = raw_round(run, table, &rounds, round, &work, err);
+    st = lks_run_look_for_stop(run, err);
+    st = st == LKS_OK ? raw_round(run, table, &rounds, round, &work, err) : st;
     TRY(lks_agree(world, st, err));
     TRY(lks_world_gather(world, work.mine, bytes, work.all, err));
     for (int64_t i = 0; i < rounds.per_rank * world->size * outputs; ++i) {

@@ -59,12 +59,13 @@ cleanup:
   return st;
 }
 
-/* A request to stop does not wait for the end of a long evaluation. Signals and the STOP file are
- * looked for by a run that trains alone. */
-static lks_status look_for_stop(const lks_world *world, lks_error *err) {
-  return lks_stop_signal() != NULL || lks_watchdog_saw_stop_file(world)
-             ? lks_fail(err, LKS_STOPPED, NULL, "stopped during an evaluation")
-             : LKS_OK;
+/* The STOP file is looked for by a run that trains alone. */
+lks_status lks_run_look_for_stop(const lks_run *run, lks_error *err) {
+  const bool file = lks_watchdog_saw_stop_file(run->world);
+  const char *by = file ? "the STOP file" : lks_stop_signal();
+  return by != NULL ? lks_fail(err, LKS_STOPPED, "run the same command again",
+                               "stopped by %s before the end", by)
+                    : LKS_OK;
 }
 
 lks_status lks_run_evaluate(lks_run *run, lks_table *table, lks_sums *sums, lks_error *err) {
@@ -81,7 +82,7 @@ lks_status lks_run_evaluate(lks_run *run, lks_table *table, lks_sums *sums, lks_
   }
   TRY(lks_agree(world, st, err));
   for (int64_t round = 0; round < rounds.rounds; ++round) {
-    st = look_for_stop(world, err);
+    st = lks_run_look_for_stop(run, err);
     st = st == LKS_OK ? compute_round(run, table, &rounds, round, mine, err) : st;
     TRY(lks_agree(world, st, err));
     TRY(lks_world_gather(world, mine, bytes, all, err));

@@ -145,7 +145,8 @@ static lks_status write_all(lks_run *run, output *out, lks_error *err) {
   const size_t bytes =
       (size_t)(out->rounds.per_rank * LKS_EVALUATION_ROWS * out->width) * sizeof(float);
   for (int64_t round = 0; round < out->rounds.rounds; ++round) {
-    st = compute_round(run, out, round, err);
+    st = lks_run_look_for_stop(run, err);
+    st = st == LKS_OK ? compute_round(run, out, round, err) : st;
     TRY(lks_agree(world, st, err));
     TRY(lks_world_gather(world, out->mine, bytes, out->all, err));
     st = world->rank == 0 ? write_round(run, out, round, err) : LKS_OK;

@@ -87,6 +87,14 @@ cleanup:
   return st;
 }
 
+/* Rows that steps take together: no more than there are. */
+static int64_t batch_rows(const lks_run *run) {
+  const int64_t batch = run->settings->train.batch_size;
+  const int64_t rows =
+      run->data->train != NULL ? lks_table_rows(run->data->train) : LKS_EVALUATION_ROWS;
+  return batch < rows ? batch : rows;
+}
+
 lks_status lks_run_open(lks_run *run, lks_world *world, lks_settings *settings,
                         const lks_run_needs *needs, lks_error *err) {
   lks_status st = LKS_OK;
@@ -101,8 +109,8 @@ lks_status lks_run_open(lks_run *run, lks_world *world, lks_settings *settings,
   st = lks_model_make(&settings->model, run->data->inputs, targets, &run->model, err);
   TRY(lks_agree(world, st, err));
   const lks_gradients asked = (lks_gradients)settings->device.gradients;
-  st = lks_plan_make(run->model, settings->train.batch_size, world->size,
-                     shares(run) ? asked : LKS_BY_ROWS, &run->plan, err);
+  st = lks_plan_make(run->model, batch_rows(run), world->size, shares(run) ? asked : LKS_BY_ROWS,
+                     &run->plan, err);
   TRY(lks_agree(world, st, err));
 cleanup:
   return st;

@@ -68,6 +68,9 @@ lks_status lks_run_load(lks_run *run, const char *path, lks_arena *arena, lks_ch
 lks_status lks_run_evaluate(lks_run *run, lks_table *table, lks_sums *sums,
                             lks_error *err) LKS_MUST_USE;
 
+/* LKS_STOPPED where this rank was asked to stop: what takes long does not wait for its end. */
+lks_status lks_run_look_for_stop(const lks_run *run, lks_error *err) LKS_MUST_USE;
+
 /* The blocks of a table, dealt to ranks in rounds. Whoever computes a block, results are used in
  * the order of blocks. */
 typedef struct lks_rounds {

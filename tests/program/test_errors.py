@@ -198,13 +198,8 @@ class StorageErrorTest(ErrorTest):
 
     def full_disk(self, after):
         """Environment in which this test's folder takes only so many more bytes."""
-        library = self.path("full_disk.so")
-        source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "full_disk.c")
-        compiler = os.environ.get("CC", "cc")
-        flags = ["-std=c11", "-D_GNU_SOURCE", "-shared", "-fPIC", "-o", library, source, "-ldl"]
-        subprocess.run([compiler, *flags], check=True)
         return {
-            "LD_PRELOAD": library,
+            "LD_PRELOAD": harness.build_library("full_disk", self.folder),
             "FULL_DISK": os.path.realpath(self.path("run")),
             "FULL_DISK_AFTER": str(after),
             "ASAN_OPTIONS": "verify_asan_link_order=0",
@@ -212,12 +207,12 @@ class StorageErrorTest(ErrorTest):
 
     def test_activations_beyond_memory(self):
         """More than an address space holds: refused when the backend opens, in one line."""
-        layers = [{"dense": {"units": 200_000}}, {"dense": {"units": 1}}]
-        data = {"train": {"synthetic": {"rows": 64, "inputs": 1}}}
+        layers = [{"dense": {"units": 5_000_000}}, {"dense": {"units": 1}}]
+        data = {"train": {"synthetic": {"rows": 10_000_000, "inputs": 1}}}
         path = self.write_config({"data": data, "model": layers, "loss": "mse", "device": "cpu"})
         words = ("out of memory for \\d+ bytes of activations", "smaller train.batch_size")
         for ranks in (0, 2):
-            self.fail_with(1, words, "train", path, "train.batch_size=200000000", ranks=ranks)
+            self.fail_with(1, words, "train", path, "train.batch_size=10000000", ranks=ranks)
 
     def test_full_disk(self):
         """The run folder and its first lines fit, the first checkpoint does not. Where the next

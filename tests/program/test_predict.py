@@ -3,6 +3,7 @@
 
 import os
 import re
+import signal
 import unittest
 
 import h5py
@@ -157,6 +158,45 @@ class RegressionTest(PredictTest):
         line = ["--in", "none.h5", "--out", "out.h5"]
         for ranks in (0, 2):
             self.fail_with(3, ["none.h5", "no such file"], "predict", "run", *line, ranks=ranks)
+
+
+class LongTest(PredictTest):
+    def test_stopped(self):
+        self.write_h5("data.h5", **dict(zip("xy", regression_rows(64))))
+        wide = [{"dense": {"units": 512, "activation": "tanh"}}] * 2 + [{"dense": {"units": 2}}]
+        self.succeed("train", self.write_config(regression_config(model=wide)))
+        rows = self.write_h5("rows.h5", x=np.zeros((1000000, 6), "f4"))
+        for ranks in (0, 2):
+            running = self.start("predict", "run", "--in", rows, "--out", "out.h5", ranks=ranks)
+            running.until(lambda: harness.leftovers(self.folder), "a beginning")
+            running.signal_rank(0, signal.SIGTERM)
+            self.assertEqual(running.wait(), 75, running.text())
+            self.assertRegex(running.text(), "stopped by SIGTERM before the end.*; run the same")
+            self.assertEqual(harness.leftovers(self.folder), [])
+            self.assertFalse(os.path.exists(self.path("out.h5")))
+
+    def test_batches_larger_than_the_data(self):
+        """What a step or a prediction takes is for the rows that there are."""
+        self.write_h5("data.h5", **dict(zip("xy", regression_rows(64))))
+        wide = [{"dense": {"units": 1000}}] * 2 + [{"dense": {"units": 2}}]
+        config = self.write_config(regression_config(model=wide, train={"batch_size": 64}))
+        large = "train.batch_size=200000"  # 1.6 GB of the two wide layers, and as much of gradients
+        self.succeed("train", config)
+        self.succeed("train", config, large, "run.folder=large")
+        for name in ("run", "large"):
+            self.predict(name, "data.h5", f"{name}.h5")
+        np.testing.assert_array_equal(self.predictions("large.h5"), self.predictions("run.h5"))
+        for line in (("train", config, large, "--overwrite"), ("predict", "large", "--in", "data.h5",
+                     "--out", "large.h5")):
+            self.assertLess(self.peak_memory(*line), 500e6)
+
+    def peak_memory(self, *line):
+        """Resident bytes of a run on its own, at its most."""
+        running = self.start(*line)
+        _, status, used = os.wait4(running.process.pid, 0)
+        running.process.returncode = os.waitstatus_to_exitcode(status)
+        self.assertEqual(running.process.returncode, 0, running.text())
+        return used.ru_maxrss * 1024
 
 
 class ShiftTest(PredictTest):
