@@ -108,7 +108,8 @@ static lks_status end_epoch(lks_trainer *trainer, lks_error *err) {
   progress->sums = (lks_sums){0};
   progress->complete = progress->stopped_early || progress->epoch >= settings->train.epochs;
   const int64_t every = settings->checkpoint.every_epochs;
-  if (is_best || progress->complete || (every > 0 && progress->epoch % every == 0)) {
+  const bool due = trainer->queue.due || (every > 0 && progress->epoch % every == 0);
+  if (is_best || progress->complete || due) {
     TRY(lks_trainer_save(trainer, is_best, err));
   }
 cleanup:
@@ -118,7 +119,11 @@ cleanup:
 lks_status lks_trainer_loop(lks_trainer *trainer, lks_error *err) {
   lks_status st = LKS_OK;
   lks_progress *progress = &trainer->progress;
-  progress->complete = progress->stopped_early = false;
+  progress->stopped_early = false;
+  progress->complete = progress->epoch >= trainer->settings->train.epochs;
+  if (progress->complete) { /* of a run that is told to end sooner, what it has is what it gets */
+    TRY(lks_trainer_save(trainer, false, err));
+  }
   while (!progress->complete) {
     TRY(lks_trainer_steps(trainer, err));
     TRY(lks_trainer_pace(trainer, err));

@@ -46,6 +46,12 @@ static bool breaks_epoch(const lks_difference *difference, bool windows) {
   return breaks && !difference->resumable;
 }
 
+/* Whether a change leaves values of one name that say nothing of each other. */
+static bool breaks_values(const lks_difference *difference) {
+  return !difference->resumable && (strncmp(difference->key, "data.", strlen("data.")) == 0 ||
+                                    strncmp(difference->key, "loss", strlen("loss")) == 0);
+}
+
 /* Rank 0: compares the stored configuration with the present one. */
 static lks_status compare_settings(lks_trainer *trainer, const char *stored, continuity *same,
                                    lks_error *err) {
@@ -71,6 +77,8 @@ static lks_status compare_settings(lks_trainer *trainer, const char *stored, con
       same->same_length = false;
     }
     same->same_epoch = same->same_epoch && !breaks_epoch(&differences[i], windows);
+    same->same_best = same->same_best && !breaks_values(&differences[i]);
+    same->same_monitor = same->same_monitor && !breaks_values(&differences[i]);
   }
   const bool required = trainer->settings->checkpoint.resume == LKS_RESUME_REQUIRED;
   list_differences(differences, count, true, &text);
@@ -99,7 +107,7 @@ static lks_status check_data(const lks_trainer *trainer, const lks_checkpoint *s
          trainer->settings->run.folder);
   }
   (void)printf("Going on with other data.\n");
-  same->same_epoch = false;
+  same->same_epoch = same->same_best = same->same_monitor = false;
 cleanup:
   return st;
 }

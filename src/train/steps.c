@@ -73,10 +73,12 @@ static lks_status not_finite(const lks_trainer *trainer, const lks_control *cont
   const lks_status st = lks_fail(err, LKS_NOT_FINITE, NULL,
                                  "loss or gradient is not finite at step %lld of epoch %lld",
                                  (long long)control->step, (long long)trainer->progress.epoch + 1);
-  lks_advise(err,
-             "lower optimizer.learning_rate or look at the scale of the data "
-             "(data.scaling)%s",
-             trainer->saved_step >= 0 ? "; the last checkpoint is from before this step" : "");
+  lks_advise(err, "lower optimizer.learning_rate or look at the scale of the data (data.scaling)%s",
+             trainer->saved_step < 0 ? ""
+             : trainer->saved_step == trainer->progress.step
+                 ? "; the last checkpoint is from the step before: if that fails again, remove it, "
+                   "or use --overwrite to begin anew"
+                 : "; the last checkpoint is from before this step");
   return st;
 }
 
@@ -257,8 +259,9 @@ static lks_status obey(lks_trainer *trainer, lks_error *err) {
   if (queue->stop) {
     TRY(lks_trainer_stop(trainer, err));
   }
-  if ((queue->save || divides(settings->checkpoint.every_steps, progress->step)) &&
-      progress->epoch_row < lks_table_rows(trainer->run.data->train)) {
+  const bool wanted = queue->save || divides(settings->checkpoint.every_steps, progress->step);
+  queue->due = wanted && progress->epoch_row == lks_table_rows(trainer->run.data->train);
+  if (wanted && !queue->due) {
     TRY(lks_trainer_save(trainer, false, err));
   }
   queue->save = false;

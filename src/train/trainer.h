@@ -26,6 +26,7 @@ typedef struct lks_steps {
   int64_t step;          /* queued last */
   int64_t row;           /* rows of the epoch that they use */
   bool stop, save;       /* votes read and not yet obeyed */
+  bool due;              /* a checkpoint, once the epoch has ended */
   double began, now;     /* lks_now() at the beginning, and when a block was read last */
   double seconds_before; /* of the epoch, before it was continued */
   double input;          /* s in which rows were taken; 0 with one rank */

@@ -9,6 +9,7 @@ import subprocess
 import unittest
 
 import h5py
+import numpy as np
 
 import harness
 from harness import class_config, class_rows
@@ -64,6 +65,20 @@ class BestTest(harness.ProgramTest):
         self.assertGreater(epoch, 1)
         self.assertAlmostEqual(value, self.value_of(metric, epoch), places=3)
         self.assertEqual(stored(self.model(), "epoch"), epoch)
+
+    def test_values_of_other_data_begin_anew(self):
+        """Here they are all worse, and would never be the best of both."""
+        x, labels = class_rows(600)
+        self.write_h5("other.h5", x=x, y=np.random.default_rng(5).permutation(labels))
+        other = "data.validation={file: other.h5, features: x, targets: y}"
+        stop = ("early_stopping.monitor=val_loss", "early_stopping.patience=1")
+        line = (other, "train.epochs=5", "checkpoint.resume=required")
+        for name, more in (("best", ()), ("monitor", stop)):
+            with self.subTest(name):
+                folder = f"run.folder={name}"
+                self.succeed("train", self.config, folder, *more)
+                out = self.succeed("train", self.config, folder, *line, *more).outs[0]
+                self.assertGreater(self.said(out)[2], 3)
 
     def test_another_monitor_begins_anew(self):
         stop = "early_stopping.patience=50"

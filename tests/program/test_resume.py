@@ -132,6 +132,13 @@ class StopTest(ResumeTest):
         self.check_stopped(running)
         self.compare_with_uninterrupted(0)
 
+    def test_stop_file_after_the_clock_was_set_back(self):
+        env = {"LD_PRELOAD": harness.build_library("late_clock", self.folder)}
+        running = self.start("train", self.config, ENDLESS, env=env)
+        running.until(lambda: self.epochs_logged() >= 1, "an epoch")
+        self.write_text("run/STOP", "")
+        self.check_stopped(running)
+
     def test_max_time(self):
         begun = time.monotonic()
         result = self.run_program("train", self.config, ENDLESS, "train.max_time=2s", ranks=2)
@@ -184,6 +191,37 @@ class KillTest(ResumeTest):
         self.succeed("train", self.config, "train.epochs=10", ranks=2)
         self.succeed("train", self.config, "train.epochs=10", "run.folder=whole", ranks=2)
         self.assertEqual(self.end("run")["weights_hash"], self.end("whole")["weights_hash"])
+
+
+class LengthTest(harness.ProgramTest):
+    def setUp(self):
+        super().setUp()
+        x, y = regression_rows(160)
+        self.write_h5("data.h5", x=x, y=y)
+
+    def test_told_to_end_sooner(self):
+        """No epoch is trained beyond those asked for, and what there is gets its weights."""
+        config = self.write_config(regression_config(data={"validation": 0.2}))
+        step = self.stop_in_the_middle(config, 2)
+        for ranks in (2, 0):
+            result = self.succeed("train", config, "train.epochs=2", ranks=ranks)
+            self.assertNotIn("Epoch ", result.outs[0])
+            self.assertEqual(harness.read_log(self.path("run"))[-1]["step"], step)
+            self.assertTrue(os.path.exists(self.path("run", "model.weights.h5")))
+        self.assertIn("Complete", result.outs[0])
+
+    def test_saves_where_an_epoch_ends(self):
+        """A checkpoint that is due at the last step of an epoch comes once the epoch has ended."""
+        config = regression_config(train={"batch_size": 160})
+        config["optimizer"] = {"name": "sgd", "learning_rate": 0}  # nothing is the best again
+        config = self.write_config(config)
+        for rule in ("every_steps=1", "every_seconds=0.01"):
+            line = (ENDLESS, "checkpoint.every_epochs=0", f"checkpoint.{rule}", f"run.folder={rule}")
+            running = self.start("train", config, *line)
+            names = lambda: harness.checkpoints(self.path(rule))
+            running.until(lambda: names() and "step-00000001." not in names()[-1], "a checkpoint")
+            running.signal_rank(0, signal.SIGTERM)
+            self.assertEqual(running.wait(), 75, running.text())
 
 
 class OtherRanksTest(ResumeTest):
