@@ -73,11 +73,22 @@ static bool is_keras_legacy(lks_h5 *file) {
   return has_texts(file, root, "layer_names") || has_texts(file, root, "layer_names0");
 }
 
+/* A dataset may be called like a group of ours: `convert epoch.csv` makes one, with `columns`. */
+static bool is_group(lks_h5 *file, const char *name) {
+  lks_error ignored;
+  lks_arena arena = {0};
+  lks_texts members = {0};
+  const bool is =
+      lks_h5_exists(file, name) && lks_h5_members(file, name, &arena, &members, &ignored) == LKS_OK;
+  lks_arena_free(&arena);
+  return is;
+}
+
 static lks_contents recognise(lks_h5 *file) {
-  if (lks_h5_exists(file, "/lockstep")) {
+  if (is_group(file, "/lockstep")) {
     return LKS_CONTENTS_CHECKPOINT;
   }
-  if (has_texts(file, "/epoch", "columns")) {
+  if (is_group(file, "/epoch") && has_texts(file, "/epoch", "columns")) {
     return LKS_CONTENTS_HISTORY;
   }
   if (has_texts(file, "/predictions", "weights_hash")) {

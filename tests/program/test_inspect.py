@@ -341,6 +341,14 @@ class OtherFilesTest(InspectTest):
         _, found = self.inspect("own.h5")
         self.assertEqual((found["kind"], found["count"]), ("hdf5", 3))
 
+    def test_converted_data_of_any_name(self):
+        """As above, by `convert`, which gives datasets an attribute `columns`."""
+        for name in ("epoch", "lockstep", "predictions", "ranks", "layers", "model_weights"):
+            self.write_text(name + ".csv", "a,b\n1,2\n3,4\n")
+            self.succeed("convert", name + ".csv", name + "-data.h5")
+            _, found = self.inspect(name + "-data.h5")
+            self.assertEqual((found["kind"], found["datasets"][0]["name"]), ("hdf5", name))
+
     def test_names_that_are_no_utf8(self):
         with h5py.File(self.path("latin.h5"), "w") as f:
             f[b"gr\xfcn"] = np.zeros(2)
