@@ -185,13 +185,15 @@ static lks_status fail_open(const char *path, int64_t size, lks_error *err) {
 }
 
 /* Access properties: locks where the file system has them, and none where it does not. */
-static hid_t access_list(void) {
+static hid_t access_list(bool writing) {
   const hid_t list = H5Pcreate(H5P_FILE_ACCESS);
   if (list < 0) {
     return list;
   }
-  /* Strong: once closed, no forgotten handle keeps the file open. */
-  herr_t bad = H5Pset_fclose_degree(list, H5F_CLOSE_STRONG);
+  /* Strong: once closed, no forgotten handle keeps the file open. HDF5 itself opens weakly what
+   * external links and virtual datasets lead to, and one file takes one degree: a source that is
+   * also open as a file of its own would give zeros. */
+  herr_t bad = H5Pset_fclose_degree(list, writing ? H5F_CLOSE_STRONG : H5F_CLOSE_WEAK);
   if (bad >= 0) {
     bad = H5Pset_libver_bounds(list, H5F_LIBVER_EARLIEST, H5F_LIBVER_LATEST);
   }
@@ -244,7 +246,7 @@ lks_status lks_h5_open(const char *path, lks_h5 **file, lks_error *err) {
   lks_h5_lock();
   TRY(check_file(path, &size, err));
   TRY(make_file(path, path, false, &opened, err));
-  access = access_list();
+  access = access_list(false);
   TRY_H5(access, &at);
   opened->id = H5Fopen(path, H5F_ACC_RDONLY, access);
   if (opened->id < 0) {
@@ -269,7 +271,7 @@ lks_status lks_h5_create_aside(const char *path, const char *shown, lks_h5 **fil
   *file = NULL;
   lks_h5_lock();
   TRY(make_file(path, shown, true, &made, err));
-  access = access_list();
+  access = access_list(true);
   TRY_H5(access, &at);
   made->id = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access);
   TRY_H5(made->id, &at);

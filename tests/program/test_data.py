@@ -148,6 +148,32 @@ class LayoutTest(harness.ProgramTest):
         words = r"moved/data\.h5: dataset 'x' is virtual, .* not there: a\.h5 .*; copy or link"
         self.fail_with(3, words, "train", config, "run.folder=none", ranks=2)
 
+    def test_two_ways_to_a_file(self):
+        """Rows of a virtual dataset, or behind a link, in a file that is also a table itself."""
+        x, y = regression_rows(60)
+        self.write_h5("plain.h5", x=x, y=y)
+        self.write_h5("part.h5", x=x[:30], y=y[:30])
+        layout = h5py.VirtualLayout(shape=x.shape, dtype="f4")
+        layout[:30] = h5py.VirtualSource("part.h5", "x", shape=(30, 6))
+        layout[30:] = h5py.VirtualSource(".", "rest", shape=(30, 6))
+        with h5py.File(self.path("virtual.h5"), "w") as f:
+            f["rest"] = x[30:]
+            f.create_virtual_dataset("x", layout)
+            f["y"] = y
+            f["part"] = h5py.ExternalLink("part.h5", "x")
+            f["targets"] = h5py.ExternalLink("part.h5", "y")
+        part = {"file": self.path("part.h5"), "features": "x", "targets": "y"}
+        linked = {"file": self.path("virtual.h5"), "features": "part", "targets": "targets"}
+        last = []
+        for train, validation in (("plain.h5", part), ("virtual.h5", part), ("plain.h5", linked),
+                                  ("virtual.h5", linked), ("part.h5", linked)):
+            with self.subTest(train=train, validation=validation["file"]):
+                config = regression_config(train, data={"validation": validation})
+                self.succeed("train", self.write_config(config), "--overwrite")
+                history = harness.read_history(self.path("run"))
+                last.append((list(history["loss"]), list(history["val_loss"])))
+        self.assertEqual(last[1:4], last[:1] * 3)
+
     def test_filter_that_hdf5_lacks(self):
         with h5py.File(self.path("data.h5"), "w") as f:
             for name, values in (("x", np.zeros((40, 3), "f4")), ("y", np.zeros((40, 1), "f4"))):
