@@ -78,6 +78,9 @@ lks_status lks_h5_dataset_open(lks_h5 *file, const char *name, lks_h5_dataset **
 void lks_h5_dataset_close(lks_h5_dataset **dataset);
 const lks_h5_info *lks_h5_dataset_info(const lks_h5_dataset *dataset);
 
+/* Whether both are one object of one file, whatever the links to it are called. */
+bool lks_h5_same_dataset(const lks_h5_dataset *a, const lks_h5_dataset *b);
+
 /* LKS_DATA where a file that rows of a virtual dataset lie in is not there: HDF5 would give zeros
  * for them. */
 lks_status lks_h5_check_virtual(const lks_h5_dataset *dataset, lks_error *err) LKS_MUST_USE;

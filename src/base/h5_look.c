@@ -142,6 +142,28 @@ cleanup:
   return st;
 }
 
+/* ---- one dataset under two names */
+
+static bool same_object(hid_t a, hid_t b) {
+  object_info first, second;
+#if H5_VERSION_GE(1, 12, 0)
+  int order = 1;
+  return H5Oget_info3(a, &first, H5O_INFO_BASIC) >= 0 &&
+         H5Oget_info3(b, &second, H5O_INFO_BASIC) >= 0 && first.fileno == second.fileno &&
+         H5Otoken_cmp(a, &first.token, &second.token, &order) >= 0 && order == 0;
+#else
+  return H5Oget_info(a, &first) >= 0 && H5Oget_info(b, &second) >= 0 &&
+         first.fileno == second.fileno && first.addr == second.addr;
+#endif
+}
+
+bool lks_h5_same_dataset(const lks_h5_dataset *a, const lks_h5_dataset *b) {
+  lks_h5_lock();
+  const bool same = same_object(a->id, b->id);
+  lks_h5_unlock();
+  return same;
+}
+
 /* ---- types and shapes */
 
 /* h5py writes booleans as an enumeration of one byte. */

@@ -263,9 +263,8 @@ cleanup:
 static bool same_sets(const h5_column_set *a, const h5_column_set *b) {
   bool same = a->count == b->count;
   for (int d = 0; same && d < a->count; ++d) {
-    /* "/x" and "x" are one dataset. */
-    same =
-        strcmp(a->names[d] + strspn(a->names[d], "/"), b->names[d] + strspn(b->names[d], "/")) == 0;
+    /* "/x" and "x" are one dataset, and so may be "x" and "y". */
+    same = lks_h5_same_dataset(a->datasets[d], b->datasets[d]);
   }
   return same;
 }

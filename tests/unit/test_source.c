@@ -209,6 +209,9 @@ static void autoencoders_are_seen(void **state) {
   const hid_t file = create(path);
   put(file, "x", 9, 3, 0);
   put(file, "z", 9, 3, 0);
+  assert_true(H5Lcreate_hard(file, "x", file, "hard", H5P_DEFAULT, H5P_DEFAULT) >= 0);
+  assert_true(H5Lcreate_soft("/x", file, "soft", H5P_DEFAULT, H5P_DEFAULT) >= 0);
+  assert_true(H5Lcreate_external("auto.h5", "/x", file, "outer", H5P_DEFAULT, H5P_DEFAULT) >= 0);
   assert_true(H5Fclose(file) >= 0);
   lks_source *source = NULL;
   lks_table_options options = {.file = path, .targets = FIXTURE_NAMES("/x")};
@@ -219,6 +222,13 @@ static void autoencoders_are_seen(void **state) {
   assert_ok(lks_source_read(source, 5, 1, NULL, targets, &err));
   assert_true(targets[2] == fixture_value(5, 2));
   lks_source_close(&source);
+  const lks_texts links[] = {FIXTURE_NAMES("hard"), FIXTURE_NAMES("soft"), FIXTURE_NAMES("outer")};
+  for (size_t i = 0; i < sizeof links / sizeof links[0]; ++i) {
+    options.targets = links[i];
+    assert_ok(lks_source_open(&options, "data.train", true, 1, &source, &err));
+    assert_true(lks_source_describe(source)->targets_are_features);
+    lks_source_close(&source);
+  }
   options.targets = (lks_texts)FIXTURE_NAMES("z");
   assert_ok(lks_source_open(&options, "data.train", true, 1, &source, &err));
   assert_false(lks_source_describe(source)->targets_are_features);
