@@ -236,28 +236,36 @@ cleanup:
   return st;
 }
 
-lks_status lks_h5_open(const char *path, lks_h5 **file, lks_error *err) {
+lks_status lks_h5_open_id(const char *path, hid_t *id, lks_error *err) {
   lks_status st = LKS_OK;
   hid_t access = -1;
   int64_t size = 0;
-  lks_h5 *opened = NULL;
   const lks_h5_where at = {false, path, NULL};
-  *file = NULL;
-  lks_h5_lock();
+  *id = -1;
   TRY(check_file(path, &size, err));
-  TRY(make_file(path, path, false, &opened, err));
   access = access_list(false);
   TRY_H5(access, &at);
-  opened->id = H5Fopen(path, H5F_ACC_RDONLY, access);
-  if (opened->id < 0) {
+  *id = H5Fopen(path, H5F_ACC_RDONLY, access);
+  if (*id < 0) {
     TRY(fail_open(path, size, err));
   }
-  *file = opened;
-  opened = NULL;
 cleanup:
   if (access >= 0) {
     (void)H5Pclose(access);
   }
+  return st;
+}
+
+lks_status lks_h5_open(const char *path, lks_h5 **file, lks_error *err) {
+  lks_status st = LKS_OK;
+  lks_h5 *opened = NULL;
+  *file = NULL;
+  lks_h5_lock();
+  TRY(make_file(path, path, false, &opened, err));
+  TRY(lks_h5_open_id(path, &opened->id, err));
+  *file = opened;
+  opened = NULL;
+cleanup:
   free_file(opened);
   lks_h5_unlock();
   return st;

@@ -72,9 +72,12 @@ lks_status lks_h5_members(lks_h5 *file, const char *group, lks_arena *arena, lks
 
 /* ---- datasets, reading */
 
-/* LKS_DATA when there is none of that name: "FILE: no dataset 'NAME' (has a, b, c)". */
+/* LKS_DATA when there is none of that name: "FILE: no dataset 'NAME' (has a, b, c)", and when a
+ * link leads to nothing: "FILE: 'NAME' is a link to ..., which is not there". */
 lks_status lks_h5_dataset_open(lks_h5 *file, const char *name, lks_h5_dataset **dataset,
                                lks_error *err) LKS_MUST_USE;
+/* Whether another name is the remedy where that fails: nothing is called so, or no dataset. */
+bool lks_h5_misnamed(lks_h5 *file, const char *name);
 void lks_h5_dataset_close(lks_h5_dataset **dataset);
 const lks_h5_info *lks_h5_dataset_info(const lks_h5_dataset *dataset);
 

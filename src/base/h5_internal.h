@@ -52,6 +52,18 @@ lks_status lks_h5_fail(lks_error *err, const lks_h5_where *where) LKS_MUST_USE;
     }                                                                                              \
   } while (0)
 
+/* lks_h5_open without what it wraps; the caller closes *id. */
+lks_status lks_h5_open_id(const char *path, hid_t *id, lks_error *err) LKS_MUST_USE;
+
+/* Opens the file that a link or a virtual dataset names, where HDF5 looks for it. near: an object
+ * of the file that names it. *id is -1, and LKS_OK returned, where there is none; errors are those
+ * of lks_h5_open. */
+lks_status lks_h5_open_named(hid_t near, const char *name, hid_t *id, lks_error *err) LKS_MUST_USE;
+
+/* Why no dataset of that name can be opened: there is none, or a link leads nowhere, or it is an
+ * object of another kind. */
+lks_status lks_h5_fail_missing(const lks_h5 *file, const char *name, lks_error *err) LKS_MUST_USE;
+
 /* lks_h5_exists and lks_h5_list with the lock held. */
 bool lks_h5_has(hid_t file, const char *name);
 char *lks_h5_names(hid_t file, const char *group, int max_names, lks_arena *arena);

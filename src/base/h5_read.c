@@ -4,8 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_NAMES 12 /* datasets that a message lists */
-
 #define CACHE_SLOTS 521 /* HDF5's own defaults for a dataset's chunk cache */
 #define CACHE_BYTES ((hsize_t)1 << 20)
 #define MOST_CACHE_BYTES ((hsize_t)256 << 20)
@@ -34,26 +32,6 @@ cleanup:
     free(made->name);
     free(made);
   }
-  return st;
-}
-
-/* No such dataset, or an object of another kind. */
-static lks_status fail_missing(lks_h5 *file, const char *name, lks_error *err) {
-  lks_status st = LKS_OK;
-  lks_arena arena = {0};
-  const char *names = lks_h5_names(file->id, "/", MAX_NAMES, &arena);
-  TRY_ALLOC(names);
-  if (names[0] == '\0') {
-    names = "no datasets at all";
-  }
-  if (lks_h5_has(file->id, name)) {
-    FAIL(LKS_DATA, "name a dataset", "%s: '%s' is not a dataset (has %s)", file->shown, name,
-         names);
-  }
-  FAIL(LKS_DATA, "name one that is there", "%s: no dataset '%s' (has %s)", file->shown, name,
-       names);
-cleanup:
-  lks_arena_free(&arena);
   return st;
 }
 
@@ -131,7 +109,7 @@ static lks_status open_dataset(lks_h5 *file, const char *name, lks_h5_dataset **
   const lks_h5_where where = {false, file->shown, name};
   *dataset = NULL;
   if (!is_dataset(file->id, name)) {
-    TRY(fail_missing(file, name, err));
+    TRY(lks_h5_fail_missing(file, name, err));
   }
   const hid_t id = open_cached(file->id, name);
   TRY_H5(id, &where);

@@ -148,8 +148,9 @@ static lks_status guess_name(lks_source *source, lks_h5 *file, const char *key, 
   for (int i = 0; guesses[i] != NULL; ++i) {
     /* Opened, not only looked up: a group of that name is no dataset. */
     lks_h5_dataset *dataset = NULL;
-    if (lks_h5_dataset_open(file, guesses[i], &dataset, err) == LKS_OK) {
-      lks_h5_dataset_close(&dataset);
+    st = lks_h5_dataset_open(file, guesses[i], &dataset, err);
+    lks_h5_dataset_close(&dataset);
+    if (st == LKS_OK || !lks_h5_misnamed(file, guesses[i])) {
       *out = guesses[i];
       goto cleanup;
     }
@@ -205,10 +206,10 @@ static lks_status open_dataset(lks_source *source, lks_h5 *file, const char *key
                                h5_column_set *set, int d, lks_error *err) {
   char option[64], other[64];
   lks_status st = lks_h5_dataset_open(file, set->names[d], &set->datasets[d], err);
-  if (st != LKS_OK) {
+  if (st != LKS_OK && lks_h5_misnamed(file, set->names[d])) {
     lks_advise(err, "set %s", option_of(key, set->role, option));
-    return st;
   }
+  TRY(st);
   const lks_h5_info *info = lks_h5_dataset_info(set->datasets[d]);
   TRY(check_dataset(source, key, set->role, set->names[d], info, &set->widths[d], err));
   TRY(lks_h5_check_virtual(set->datasets[d], err));

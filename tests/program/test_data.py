@@ -174,6 +174,31 @@ class LayoutTest(harness.ProgramTest):
                 last.append((list(history["loss"]), list(history["val_loss"])))
         self.assertEqual(last[1:4], last[:1] * 3)
 
+    def test_links_that_lead_nowhere(self):
+        x, y = regression_rows(20)
+        self.write_h5("other.h5", x=x)
+        self.write_text("cut.h5", "")
+        links = {
+            "soft": (h5py.SoftLink("/nowhere"), "'soft' is a link to '/nowhere', .*; mend"),
+            "file": (h5py.ExternalLink("gone.h5", "/x"), "'file' .* '/x' .* not there: gone.h5 .*;"
+                     " copy or link"),
+            "path": (h5py.ExternalLink("other.h5", "none"), "'none' in other.h5, which is not"),
+            "cut": (h5py.ExternalLink("cut.h5", "x"), "'x' in another file: .*cut.h5: the file is"),
+            "group": (h5py.ExternalLink("gone.h5", "/"), "'group' .* not there: gone.h5 "),
+        }
+        with h5py.File(self.path("data.h5"), "w") as f:
+            f["y"] = y
+            for name, (link, _) in links.items():
+                f[name] = link
+            f["x"] = h5py.ExternalLink("gone.h5", "x")
+        config = self.write_config(regression_config())
+        for name, (_, words) in links.items():
+            with self.subTest(name=name):
+                given = f"data.train.features={name + '/x' if name == 'group' else name}"
+                self.fail_with(3, r"data\.h5: .*" + words, "train", config, given)
+        # Of the usual names the first that is there is meant.
+        self.fail_with(3, "'x' is a link", "train", config, "data.train.features=[]")
+
     def test_filter_that_hdf5_lacks(self):
         with h5py.File(self.path("data.h5"), "w") as f:
             for name, values in (("x", np.zeros((40, 3), "f4")), ("y", np.zeros((40, 1), "f4"))):

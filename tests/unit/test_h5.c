@@ -250,7 +250,14 @@ static void test_names(void **state) {
   assert_fails(lks_h5_members(file, "b", &arena, &texts, &err), LKS_DATA, "names.h5", "'b'");
   assert_fails(lks_h5_dataset_open(file, "label", &dataset, &err), LKS_DATA,
                "names.h5: no dataset 'label' (has a/c/y, a/x, b)");
-  assert_fails(lks_h5_dataset_open(file, "dangling", &dataset, &err), LKS_DATA, "no dataset");
+  assert_true(lks_h5_misnamed(file, "label"));
+  assert_true(lks_h5_misnamed(file, "a"));
+  assert_fails(lks_h5_dataset_open(file, "dangling", &dataset, &err), LKS_DATA,
+               "names.h5: 'dangling' is a link to '/nowhere', which is not there");
+  assert_fails(lks_h5_dataset_open(file, "dangling/deep", &dataset, &err), LKS_DATA,
+               "'dangling' is a link to '/nowhere'");
+  assert_false(lks_h5_misnamed(file, "dangling/deep"));
+  assert_false(lks_h5_misnamed(file, "b"));
   assert_fails(lks_h5_dataset_open(file, "a", &dataset, &err), LKS_DATA, "'a' is not a dataset",
                "a/x");
   assert_ok(lks_h5_close(&file, &err));
