@@ -99,10 +99,7 @@ lks_status lks_h5_fail(lks_error *err, const lks_h5_where *where) {
                : lks_fail(err, LKS_STORAGE, remedy, "cannot write %s: %s%s (at '%s')", where->file,
                           why, room, where->object);
   }
-  const bool packed = strstr(why, "filter") != NULL || strstr(why, "plugin") != NULL;
-  const char *remedy =
-      packed ? "HDF5 has no such filter here: write it with gzip or none, by what wrote it"
-             : "copy or write the file again; h5dump shows what is left of it";
+  const char *remedy = "copy or write the file again; h5dump shows what is left of it";
   return where->object == NULL
              ? lks_fail(err, LKS_DATA, remedy, "%s: damaged: %s", where->file, why)
              : lks_fail(err, LKS_DATA, remedy, "%s: cannot read '%s': %s", where->file,

@@ -84,9 +84,9 @@ const lks_h5_info *lks_h5_dataset_info(const lks_h5_dataset *dataset);
 /* Whether both are one object of one file, whatever the links to it are called. */
 bool lks_h5_same_dataset(const lks_h5_dataset *a, const lks_h5_dataset *b);
 
-/* LKS_DATA where a file that rows of a virtual dataset lie in is not there: HDF5 would give zeros
- * for them. */
-lks_status lks_h5_check_virtual(const lks_h5_dataset *dataset, lks_error *err) LKS_MUST_USE;
+/* LKS_DATA where the values cannot be had: a filter that HDF5 lacks, by name; a file that rows of a
+ * virtual dataset lie in is not there, HDF5 would give zeros for them. */
+lks_status lks_h5_check_storage(const lks_h5_dataset *dataset, lks_error *err) LKS_MUST_USE;
 
 /* Reads rows [first, first + count) of the first dimension, all of the others, converted to
  * double (or float), into out: [count, product of the other dimensions], row-major, host memory.

@@ -42,6 +42,9 @@ void lks_h5_reason(char *out, size_t size);
 /* Turns the error stack into *err. */
 lks_status lks_h5_fail(lks_error *err, const lks_h5_where *where) LKS_MUST_USE;
 
+/* The same after H5Dread, with the filter that HDF5 lacks, where it lacks one. */
+lks_status lks_h5_fail_read(hid_t dataset, const lks_h5_where *where, lks_error *err) LKS_MUST_USE;
+
 /* value: what an HDF5 function returned; negative is failure. */
 #define TRY_H5(value, where)                                                                       \
   do {                                                                                             \

@@ -198,7 +198,9 @@ static lks_status read_rows(lks_h5_dataset *dataset, int64_t first, int64_t coun
   memory = H5Screate_simple(info->rank > 0 ? info->rank : 1, size, NULL);
   TRY_H5(memory, &where);
   const herr_t done = H5Dread(dataset->id, type, memory, space, H5P_DEFAULT, out);
-  TRY_H5(done, &where);
+  if (done < 0) {
+    TRY(lks_h5_fail_read(dataset->id, &where, err));
+  }
 cleanup:
   if (memory >= 0) {
     (void)H5Sclose(memory);

@@ -212,7 +212,7 @@ static lks_status open_dataset(lks_source *source, lks_h5 *file, const char *key
   TRY(st);
   const lks_h5_info *info = lks_h5_dataset_info(set->datasets[d]);
   TRY(check_dataset(source, key, set->role, set->names[d], info, &set->widths[d], err));
-  TRY(lks_h5_check_virtual(set->datasets[d], err));
+  TRY(lks_h5_check_storage(set->datasets[d], err));
   if (source->info.rows == 0) {
     source->info.rows = info->shape[0];
   }

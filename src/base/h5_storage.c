@@ -1,4 +1,6 @@
-/* Where the rows of a virtual dataset lie. HDF5 gives the fill value, mostly zeros, for those whose
+/* How the values of a dataset are stored, and whether they can be had.
+ *
+ * Where the rows of a virtual dataset lie: HDF5 gives the fill value, mostly zeros, for those whose
  * file is not there, without a word. */
 #include "base/h5_internal.h"
 
@@ -6,6 +8,65 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+/* ---- filters */
+
+static lks_status check_filters(hid_t dataset, const lks_h5_where *where, lks_error *err) {
+  lks_status st = LKS_OK;
+  char name[64] = "";
+  const hid_t made_by = H5Dget_create_plist(dataset);
+  TRY_H5(made_by, where);
+  const int count = H5Pget_nfilters(made_by);
+  for (int i = 0; i < count; ++i) {
+    unsigned flags = 0;
+    size_t numbers = 0;
+    const H5Z_filter_t filter =
+        H5Pget_filter2(made_by, (unsigned)i, &flags, &numbers, NULL, sizeof name, name, NULL);
+    TRY_H5(filter, where);
+    name[sizeof name - 1] = '\0';
+    if (H5Zfilter_avail(filter) <= 0) { /* negative: the folder of plugins is not there */
+      FAIL(LKS_DATA, "copy the file with h5repack where it has, or set HDF5_PLUGIN_PATH",
+           "%s: dataset '%s' is packed with filter %s%s%d%s, which this HDF5 has not", where->file,
+           where->object, name, name[0] != '\0' ? " (" : "", (int)filter,
+           name[0] != '\0' ? ")" : "");
+    }
+  }
+cleanup:
+  if (made_by >= 0) {
+    (void)H5Pclose(made_by);
+  }
+  return st;
+}
+
+lks_status lks_h5_fail_read(hid_t dataset, const lks_h5_where *where, lks_error *err) {
+  lks_error packed;
+  const lks_status st = lks_h5_fail(err, where);
+  if (check_filters(dataset, where, &packed) == LKS_OK) {
+    return st;
+  }
+  *err = packed;
+  return packed.status;
+}
+
+/* Whether the first value can be read: a filter may be left out where it could not be had. */
+static bool can_read(hid_t dataset) {
+  static const hsize_t first[LKS_H5_MAX_RANK] = {0};
+  double value = 0;
+  const hid_t space = H5Dget_space(dataset);
+  const hid_t memory = H5Screate(H5S_SCALAR);
+  const bool can = space >= 0 && memory >= 0 && H5Sget_simple_extent_npoints(space) > 0 &&
+                   H5Sselect_elements(space, H5S_SELECT_SET, 1, first) >= 0 &&
+                   H5Dread(dataset, H5T_NATIVE_DOUBLE, memory, space, H5P_DEFAULT, &value) >= 0;
+  if (memory >= 0) {
+    (void)H5Sclose(memory);
+  }
+  if (space >= 0) {
+    (void)H5Sclose(space);
+  }
+  return can;
+}
+
+/* ---- virtual datasets */
 
 /* Whether HDF5 would find a source file: as named, or by folder of the file that names it. An
  * absolute one is also looked for by its last part. */
@@ -51,11 +112,15 @@ cleanup:
   return st;
 }
 
-lks_status lks_h5_check_virtual(const lks_h5_dataset *dataset, lks_error *err) {
+lks_status lks_h5_check_storage(const lks_h5_dataset *dataset, lks_error *err) {
   lks_status st = LKS_OK;
   hid_t made_by = -1;
+  lks_error packed;
   const lks_h5_where where = {false, dataset->shown, dataset->name};
   lks_h5_lock();
+  if (check_filters(dataset->id, &where, &packed) != LKS_OK && !can_read(dataset->id)) {
+    FAIL(packed.status, packed.remedy, "%s", packed.what);
+  }
   made_by = H5Dget_create_plist(dataset->id);
   TRY_H5(made_by, &where);
   /* Where prefixes are set, HDF5 looks in places of its own. */
