@@ -84,8 +84,9 @@ const lks_h5_info *lks_h5_dataset_info(const lks_h5_dataset *dataset);
 /* Whether both are one object of one file, whatever the links to it are called. */
 bool lks_h5_same_dataset(const lks_h5_dataset *a, const lks_h5_dataset *b);
 
-/* LKS_DATA where the values cannot be had: a filter that HDF5 lacks, by name; a file that rows of a
- * virtual dataset lie in is not there, HDF5 would give zeros for them. */
+/* LKS_DATA where the values cannot be had: a filter that HDF5 lacks, by name; rows of a
+ * virtual dataset that lie nowhere, or in a file or dataset that is not there or cannot be opened:
+ * HDF5 would give zeros for them. Not looked into: mappings of numbered files. */
 lks_status lks_h5_check_storage(const lks_h5_dataset *dataset, lks_error *err) LKS_MUST_USE;
 
 /* Reads rows [first, first + count) of the first dimension, all of the others, converted to
