@@ -85,8 +85,9 @@ const lks_h5_info *lks_h5_dataset_info(const lks_h5_dataset *dataset);
 bool lks_h5_same_dataset(const lks_h5_dataset *a, const lks_h5_dataset *b);
 
 /* LKS_DATA where the values cannot be had: a filter that HDF5 lacks, by name; rows of a
- * virtual dataset that lie nowhere, or in a file or dataset that is not there or cannot be opened:
- * HDF5 would give zeros for them. Not looked into: mappings of numbered files. */
+ * virtual dataset that lie nowhere, or in a file or dataset that is not there or cannot be opened;
+ * a raw file that is too short: HDF5 would give zeros for these. Not looked into: mappings of
+ * numbered files. */
 lks_status lks_h5_check_storage(const lks_h5_dataset *dataset, lks_error *err) LKS_MUST_USE;
 
 /* Reads rows [first, first + count) of the first dimension, all of the others, converted to

@@ -71,12 +71,15 @@ lks_status lks_h5_fail_missing(const lks_h5 *file, const char *name, lks_error *
 bool lks_h5_has(hid_t file, const char *name);
 char *lks_h5_names(hid_t file, const char *group, int max_names, lks_arena *arena);
 
-/* lks_h5_check_storage of an open dataset, and its part for virtual ones. made_by: its creation
- * properties; depth: 1, or how many virtual datasets its rows were followed through. */
+/* lks_h5_check_storage of an open dataset, and its parts for virtual ones and raw files. made_by:
+ * its creation properties; depth: 1, or how many virtual datasets its rows were followed through.
+ */
 lks_status lks_h5_check_stored(hid_t dataset, const lks_h5_where *where, int depth,
                                lks_error *err) LKS_MUST_USE;
 lks_status lks_h5_check_virtual(hid_t dataset, hid_t made_by, const lks_h5_where *where, int depth,
                                 lks_error *err) LKS_MUST_USE;
+lks_status lks_h5_check_external(hid_t dataset, hid_t made_by, const lks_h5_where *where,
+                                 lks_error *err) LKS_MUST_USE;
 
 /* Fills what a dataset's elements and shape are. */
 lks_status lks_h5_describe(hid_t dataset, const lks_h5_where *where, lks_h5_info *info,

@@ -71,6 +71,8 @@ lks_status lks_h5_check_stored(hid_t dataset, const lks_h5_where *where, int dep
   }
   if (H5Pget_layout(made_by) == H5D_VIRTUAL) {
     TRY(lks_h5_check_virtual(dataset, made_by, where, depth, err));
+  } else {
+    TRY(lks_h5_check_external(dataset, made_by, where, err));
   }
 cleanup:
   if (made_by >= 0) {

@@ -132,6 +132,60 @@ class VirtualTest(ElsewhereTest):
         self.mapped("endless.h5", (UNLIMITED, 6), [mapping])
         self.is_plain("endless.h5")
 
+class RawTest(ElsewhereTest):
+    """Values in files without any format; relative names are HDF5's: from the current folder."""
+
+    def raw(self, name, files):
+        """files: (file, offset, bytes) of each part of x."""
+        with h5py.File(self.path(name), "w") as f:
+            f.create_dataset("x", self.x.shape, "f4", external=files)
+            f["y"] = self.y
+
+    def setUp(self):
+        super().setUp()
+        values = self.x.astype("<f4").tobytes()
+        with open(self.path("one.raw"), "wb") as f:
+            f.write(b"head" + values[:400])
+        with open(self.path("two.raw"), "wb") as f:
+            f.write(values[400:])
+        self.files = [("one.raw", 4, 400), ("two.raw", 0, h5py.h5f.UNLIMITED)]
+
+    def test_sound(self):
+        self.raw("data.h5", self.files)
+        self.is_plain("data.h5")
+        self.raw("data.h5", [("one.raw", 4, 400), (self.path("two.raw"), 0, 10000)])
+        self.is_plain("data.h5")  # room for more rows than there are
+
+    def test_too_short(self):
+        self.raw("data.h5", self.files)
+        for name, size in (("one.raw", 404), ("two.raw", 560)):
+            os.truncate(self.path(name), size - 4)
+            words = rf"data\.h5: values of dataset 'x' lie in .* {size - 4} of {size} bytes: "
+            self.refuse("data.h5", rf"{words}{name} .*; copy or write")
+            os.truncate(self.path(name), size)
+        self.succeed("train", self.config("data.h5"), "--overwrite")
+        with h5py.File(self.path("outer.h5"), "w") as f:
+            layout = h5py.VirtualLayout(shape=self.x.shape, dtype="f4")
+            layout[:] = h5py.VirtualSource("data.h5", "x", shape=self.x.shape)
+            f.create_virtual_dataset("x", layout)
+            f["y"] = self.y
+        os.truncate(self.path("two.raw"), 0)
+        self.refuse("outer.h5", r"data\.h5: values of dataset 'x' lie in .* 0 of 560 bytes")
+
+    def test_not_there(self):
+        self.raw("data.h5", self.files)
+        os.mkdir(self.path("raw"))
+        os.rename(self.path("two.raw"), self.path("raw", "two.raw"))
+        self.refuse("data.h5", r"'x' lie in .*not there\): two\.raw .*; .*HDF5_EXTFILE_PREFIX")
+        os.rename(self.path("one.raw"), self.path("raw", "one.raw"))
+        wanted = self.trained("plain.h5")
+        for prefix in (self.path("raw"), "raw", "${ORIGIN}/raw"):
+            env = {"HDF5_EXTFILE_PREFIX": prefix}
+            self.succeed("train", self.config("data.h5"), "--overwrite", env=env)
+            self.assertEqual(harness.read_log(self.path("run"))[-1]["weights_hash"], wanted)
+        self.raw("data.h5", [(self.path("gone.raw"), 0, h5py.h5f.UNLIMITED)])
+        self.refuse("data.h5", r"'x' lie in .*not there\): /.*/gone\.raw .*; copy or link")
+
 
 if __name__ == "__main__":
     unittest.main()
