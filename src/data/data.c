@@ -8,6 +8,7 @@
 
 #include "data/fit.h"
 #include "data/place.h"
+#include "data/source.h"
 #include "data/split.h"
 #include "data/table.h"
 
@@ -86,6 +87,36 @@ static bool is_fraction(const lks_data_request *request) {
   return request->options->validation.present && request->options->validation.fraction > 0;
 }
 
+/* A table whose datasets were guessed is not the training table once more. In evaluation that is
+ * not open; what does not let it open then is no matter here. */
+static lks_status check_apart(const data_state *state, const lks_source *source,
+                              const lks_table_options *options, const char *key,
+                              const lks_data_request *request, lks_error *err) {
+  lks_status st = LKS_OK;
+  lks_error ignored;
+  lks_source *opened = NULL;
+  const lks_table_options *train = &request->options->train;
+  const lks_source *other = state->train;
+  if (options->features.count > 0 || options->synthetic.present) {
+    return LKS_OK;
+  }
+  if (other == NULL && train->file != NULL && strcmp(train->file, options->file) == 0 &&
+      open_source(train, "data.train", true, request, &opened, &ignored) == LKS_OK) {
+    other = opened;
+  }
+  if (other != NULL && lks_source_same(other, source)) {
+    const lks_source_info *info = lks_source_describe(source);
+    st = lks_fail(err, LKS_CONFIG, NULL,
+                  "%s names no features, and those found in %s (%s) are the rows of data.train",
+                  key, info->name, info->feature_names);
+    lks_advise(err, "set %s.features and %s.targets, or another %s.file", key, key, key);
+    goto cleanup;
+  }
+cleanup:
+  lks_source_close(&opened);
+  return st;
+}
+
 static lks_status open_sources(data_state *state, const lks_data_request *request, lks_error *err) {
   lks_status st = LKS_OK;
   const lks_data_options *options = request->options;
@@ -99,10 +130,15 @@ static lks_status open_sources(data_state *state, const lks_data_request *reques
   if (request->need_validation && options->validation.present && !is_fraction(request)) {
     TRY(open_source(&options->validation, "data.validation", targets, request, &state->validation,
                     err));
+    TRY(check_apart(state, state->validation, &options->validation, "data.validation", request,
+                    err));
   }
   if (request->need_test && options->test.present) {
     const char *key = targets ? "data.test" : "--in";
     TRY(open_source(&options->test, key, targets, request, &state->test, err));
+    if (targets) {
+      TRY(check_apart(state, state->test, &options->test, key, request, err));
+    }
   }
 cleanup:
   return st;

@@ -113,7 +113,8 @@ typedef struct lks_data {
   lks_arena arena;
 } lks_data;
 
-/* Opens all sets, checks shapes against each other, splits, fits scaling, decides the order, loads
+/* Opens all sets, checks that those found by guess are not the training rows (LKS_CONFIG), checks
+ * shapes against each other, splits, fits scaling, decides the order, loads
  * what is resident, starts the prefetch thread when the training set is streamed. An error of one
  * rank is returned by all. Collective. */
 lks_status lks_data_open(lks_world *world, const lks_data_request *request, lks_data **data,

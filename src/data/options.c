@@ -103,7 +103,7 @@ static const lks_option synthetic_rows[] = {
 };
 
 /* Data are compared by content when a run resumes, so a file may move. */
-#define TABLE_ROWS                                                                                 \
+#define TABLE_ROWS(first_names)                                                                    \
   {.key = "file",                                                                                  \
    .type = LKS_OPT_PATH,                                                                           \
    .offset = offsetof(lks_table_options, file),                                                    \
@@ -115,24 +115,25 @@ static const lks_option synthetic_rows[] = {
        .offset = offsetof(lks_table_options, features),                                            \
        .fallback = "[]",                                                                           \
        .help =                                                                                     \
-           "dataset of features, or a list of them joined column by column; none: x, X, data, "    \
-           "features or x_train"},                                                                 \
+           "dataset of features, or a list of them joined column by column; none: " first_names    \
+           "x, X, data, features or x_train"},                                                     \
       {.key = "targets",                                                                           \
        .type = LKS_OPT_TEXTS,                                                                      \
        .offset = offsetof(lks_table_options, targets),                                             \
        .fallback = "[]",                                                                           \
-       .help = "dataset of targets, or a list of them; none: y, label, labels, target, targets "   \
-               "or y_train"},                                                                      \
+       .help = "dataset of targets, or a list of them; none: as the features are named (y_test "   \
+               "for x_test), else y, label, labels, target, targets or y_train"},                  \
       {.key = "sample_weight", .type = LKS_OPT_LATER, .help = "dataset of a weight a row"}, {      \
     .key = "synthetic", .type = LKS_OPT_GROUP, .offset = offsetof(lks_table_options, synthetic),   \
     .flags = LKS_OPTION_OPTIONAL, .options = synthetic_rows,                                       \
     .help = "in place of a file: standard normal rows, made alike by every rank"                   \
   }
 
-static const lks_option table_rows[] = {TABLE_ROWS, {0}};
+static const lks_option train_rows[] = {TABLE_ROWS(""), {0}};
+static const lks_option test_rows[] = {TABLE_ROWS("x_test, "), {0}};
 
 static const lks_option validation_rows[] = {
-    TABLE_ROWS,
+    TABLE_ROWS("x_val, x_validation, x_valid, "),
     {.key = "fraction",
      .type = LKS_OPT_REAL,
      .offset = offsetof(lks_table_options, fraction),
@@ -172,7 +173,7 @@ const lks_option lks_data_option_rows[] = {
     {.key = "train",
      .type = LKS_OPT_GROUP,
      .offset = offsetof(lks_data_options, train),
-     .options = table_rows,
+     .options = train_rows,
      .help = "the rows to train on"},
     {.key = "validation",
      .type = LKS_OPT_GROUP,
@@ -185,7 +186,7 @@ const lks_option lks_data_option_rows[] = {
      .type = LKS_OPT_GROUP,
      .offset = offsetof(lks_data_options, test),
      .flags = LKS_OPTION_OPTIONAL,
-     .options = table_rows,
+     .options = test_rows,
      .help = "a table for evaluate and predict"},
     {.key = "scaling",
      .type = LKS_OPT_GROUP,

@@ -33,6 +33,9 @@ lks_status lks_source_open_synthetic(const lks_synthetic_options *options, const
                                      uint64_t seed, lks_source *source,
                                      lks_error *err) LKS_MUST_USE;
 
+/* Whether both take the same datasets of one file. */
+bool lks_source_same(const lks_source *a, const lks_source *b);
+
 /* "FILE: dataset 'x', row 3, column 2", for messages. */
 void lks_source_place(const lks_source *source, bool target, int64_t row, int64_t column, char *out,
                       size_t size);

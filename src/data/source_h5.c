@@ -10,6 +10,7 @@
 #include "base/finite.h"
 #include "base/h5.h"
 #include "data/check.h"
+#include "data/guess.h"
 #include "data/source.h"
 
 typedef struct h5_column_set {
@@ -141,20 +142,21 @@ static const char *option_of(const char *key, const char *role, char out[64]) {
 
 /* The first guess that the file holds, as a list of one; refused where there is none. */
 static lks_status guess_name(lks_source *source, lks_h5 *file, const char *key, const char *role,
-                             const char *const *guesses, const char **out, lks_error *err) {
+                             const lks_guesses *guesses, const char **out, lks_error *err) {
   lks_status st = LKS_OK;
   lks_text tried = {0};
   char option[64];
-  for (int i = 0; guesses[i] != NULL; ++i) {
+  for (int i = 0; guesses->names[i] != NULL; ++i) {
+    const char *name = guesses->names[i];
     /* Opened, not only looked up: a group of that name is no dataset. */
     lks_h5_dataset *dataset = NULL;
-    st = lks_h5_dataset_open(file, guesses[i], &dataset, err);
+    st = lks_h5_dataset_open(file, name, &dataset, err);
     lks_h5_dataset_close(&dataset);
-    if (st == LKS_OK || !lks_h5_misnamed(file, guesses[i])) {
-      *out = guesses[i];
+    if (st == LKS_OK || !lks_h5_misnamed(file, name)) {
+      *out = name;
       goto cleanup;
     }
-    lks_text_add(&tried, "%s%s", i > 0 ? ", " : "", guesses[i]);
+    lks_text_add(&tried, "%s%s", i > 0 ? ", " : "", name);
   }
   const char *there = lks_h5_list(file, "/", 16, &source->arena);
   st = lks_fail(err, LKS_DATA, NULL, "%s: no dataset of %s under a usual name (%s); it has %s",
@@ -234,7 +236,7 @@ cleanup:
 }
 
 static lks_status open_set(lks_source *source, lks_h5 *file, const char *key,
-                           const lks_texts *named, const char *const *guesses, h5_column_set *set,
+                           const lks_texts *named, const lks_guesses *guesses, h5_column_set *set,
                            lks_error *err) {
   lks_status st = LKS_OK;
   const int count = named->count > 0 ? named->count : 1;
@@ -352,12 +354,21 @@ static bool all_there(lks_h5 *file, const lks_texts *named) {
   return there;
 }
 
+static const lks_source_ops ops = {read_h5, place_h5, close_h5};
+
+bool lks_source_same(const lks_source *a, const lks_source *b) {
+  if (a->ops != &ops || b->ops != &ops) {
+    return false;
+  }
+  const h5_state *first = a->state;
+  const h5_state *second = b->state;
+  return same_sets(&first->features, &second->features) &&
+         same_sets(&first->targets, &second->targets);
+}
+
 lks_status lks_source_open_h5(const lks_table_options *options, const char *key, bool need_targets,
                               lks_source *source, lks_error *err) {
-  static const lks_source_ops ops = {read_h5, place_h5, close_h5};
-  static const char *const feature_guesses[] = {"x", "X", "data", "features", "x_train", NULL};
-  static const char *const target_guesses[] = {"y",       "label",   "labels", "target",
-                                               "targets", "y_train", NULL};
+  const lks_guesses feature_guesses = lks_guess_features(key);
   lks_status st = LKS_OK;
   h5_state *state = lks_arena_alloc(&source->arena, sizeof *state);
   TRY_ALLOC(state);
@@ -374,10 +385,11 @@ lks_status lks_source_open_h5(const lks_table_options *options, const char *key,
     }
     goto cleanup;
   }
-  TRY(open_set(source, state->file, key, &options->features, feature_guesses, &state->features,
+  TRY(open_set(source, state->file, key, &options->features, &feature_guesses, &state->features,
                err));
   if (need_targets || all_there(state->file, &options->targets)) {
-    TRY(open_set(source, state->file, key, &options->targets, target_guesses, &state->targets,
+    const lks_guesses target_guesses = lks_guess_targets(state->features.names[0], &source->arena);
+    TRY(open_set(source, state->file, key, &options->targets, &target_guesses, &state->targets,
                  err));
   }
   TRY(describe(source, state, err));

@@ -4,6 +4,7 @@ layout, several datasets, sets apart by fraction, resident or streamed."""
 
 import os
 import re
+import shutil
 import unittest
 
 import h5py
@@ -373,6 +374,67 @@ class StreamTest(harness.ProgramTest):
         self.succeed("train", self.config, "data.order=auto")
         with open(self.path("run", "config.yaml"), encoding="utf-8") as f:
             self.assertRegex(f.read(), re.compile(r"order: rows"))
+
+
+class TablesTest(harness.ProgramTest):
+    """Which rows train, validate and test, where only files are named."""
+
+    def setUp(self):
+        super().setUp()
+        x, y = regression_rows(90)
+        for i, name in enumerate(("train", "val", "test")):
+            rows = np.hstack([x, y])[30 * i : 30 * i + 30]
+            text = "\n".join(",".join(map(repr, row.tolist())) for row in rows)
+            self.write_text(name + ".csv", "a,b,c,d,e,f,g,h\n" + text + "\n")
+        line = ["--targets", "g,h", "data.h5"]
+        self.succeed("convert", "train=train.csv", "val=val.csv", "test=test.csv", *line)
+
+    def tables(self, **data):
+        tables = {"train": {"file": "data.h5"}, **data}
+        config = harness.merged(regression_config(), {"data": tables})
+        config["data"]["train"] = tables["train"]
+        return self.write_config(config)
+
+    def results(self, config):
+        self.succeed("train", config, "--overwrite")
+        return (harness.read_history(self.path("run"))["val_loss"].tolist(),
+                self.succeed("evaluate", "run").out.splitlines()[-3:])
+
+    def named(self, kind):
+        return {"file": "data.h5", "features": "x_" + kind, "targets": "y_" + kind}
+
+    def test_each_takes_its_own(self):
+        only = {"file": "data.h5"}
+        named = {kind: self.named(kind) for kind in ("train", "val", "test")}
+        wanted = self.results(self.tables(train=named["train"], validation=named["val"],
+                                          test=named["test"]))
+        self.assertEqual(self.results(self.tables(validation=only, test=only)), wanted)
+        half = {"file": "data.h5", "features": "x_test"}
+        self.assertEqual(self.results(self.tables(validation=only, test=half)), wanted)
+        other = self.results(self.tables(validation=named["test"], test=named["train"]))
+        self.assertNotEqual(other[0], wanted[0])
+        self.assertNotEqual(other[1], wanted[1])
+
+    def test_the_training_rows_once_more(self):
+        with h5py.File(self.path("data.h5"), "a") as f:
+            for kind in ("val", "test"):
+                del f["x_" + kind], f["y_" + kind]
+        os.symlink("data.h5", self.path("again.h5"))
+        for name in ("data.h5", "again.h5"):
+            words = r"data\.validation names no features, .*\(x_train\) are the rows of data\.train"
+            self.fail_with(2, words + r".*; set data\.validation\.features and", "train",
+                           self.tables(validation={"file": name}), ranks=2)
+        self.succeed("train", self.tables(test={"file": "data.h5"}))
+        self.fail_with(2, r"data\.test names .*; set data\.test\.features", "evaluate", "run")
+        # Who names them means them.
+        named = self.named("train")
+        self.results(self.tables(validation=named, test=named))
+
+    def test_evaluation_without_the_training_file(self):
+        shutil.copyfile(self.path("data.h5"), self.path("test.h5"))
+        self.succeed("train", self.tables(test={"file": "test.h5"}))
+        os.remove(self.path("data.h5"))
+        self.succeed("evaluate", "run")
 
 
 class ScalingTest(harness.ProgramTest):
