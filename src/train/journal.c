@@ -22,20 +22,25 @@ json_t *lks_json_real(double value) {
   return isfinite(value) ? json_real(value) : json_null();
 }
 
-/* Whether a line belongs to what the checkpoint holds. Torn or foreign lines do not. */
-static bool belongs(const char *line, size_t length, int64_t keep_step) {
+static bool within(const json_t *number, int64_t most) {
+  return !json_is_integer(number) || json_integer_value(number) <= most;
+}
+
+/* Whether a line belongs to what the checkpoint holds. Torn or foreign lines do not. The step does
+ * not say all: a run that stops in validation has done an epoch's last step, but not the epoch. */
+static bool belongs(const char *line, size_t length, int64_t keep_step, int64_t keep_epoch) {
   json_t *object = json_loadb(line, length, 0, NULL);
   if (object == NULL) {
     return false;
   }
-  const json_t *step = json_object_get(object, "step");
-  const bool keep = !json_is_integer(step) || json_integer_value(step) <= keep_step;
+  const bool keep = within(json_object_get(object, "step"), keep_step) &&
+                    within(json_object_get(object, "epoch"), keep_epoch);
   json_decref(object);
   return keep;
 }
 
-/* Rewrites the file without the lines after keep_step; nothing to do where there is none. */
-static lks_status cut(const char *path, int64_t keep_step, lks_error *err) {
+/* Rewrites the file without the lines after both; nothing to do where there is none. */
+static lks_status cut(const char *path, int64_t keep_step, int64_t keep_epoch, lks_error *err) {
   lks_status st = LKS_OK;
   lks_text kept = {0};
   char *line = NULL;
@@ -50,7 +55,7 @@ static lks_status cut(const char *path, int64_t keep_step, lks_error *err) {
          strerror(errno));
   }
   while ((length = getline(&line, &capacity, file)) > 0) {
-    if (belongs(line, (size_t)length, keep_step)) {
+    if (belongs(line, (size_t)length, keep_step, keep_epoch)) {
       lks_text_add_n(&kept, line, (size_t)length);
       if (line[length - 1] != '\n') { /* killed between an object and its end of line */
         lks_text_add_n(&kept, "\n", 1);
@@ -70,8 +75,8 @@ cleanup:
   return st;
 }
 
-lks_status lks_journal_open(const char *folder, int64_t keep_step, lks_journal **out,
-                            lks_error *err) {
+lks_status lks_journal_open(const char *folder, int64_t keep_step, int64_t keep_epoch,
+                            lks_journal **out, lks_error *err) {
   lks_status st = LKS_OK;
   *out = NULL;
   lks_journal *journal = calloc(1, sizeof *journal);
@@ -80,7 +85,7 @@ lks_status lks_journal_open(const char *folder, int64_t keep_step, lks_journal *
   journal->path = lks_arena_print(&journal->arena, "%s/log.jsonl", folder);
   TRY_ALLOC(journal->path);
   if (keep_step >= 0) {
-    TRY(cut(journal->path, keep_step, err));
+    TRY(cut(journal->path, keep_step, keep_epoch, err));
   }
   journal->file =
       open(journal->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | (keep_step < 0 ? O_TRUNC : 0),

@@ -9,10 +9,10 @@
 
 typedef struct lks_journal lks_journal;
 
-/* Opens FOLDER/log.jsonl for appending. Lines of steps after keep_step are cut off first; a
- * negative keep_step empties it. Errors: LKS_STORAGE. */
-lks_status lks_journal_open(const char *folder, int64_t keep_step, lks_journal **journal,
-                            lks_error *err) LKS_MUST_USE;
+/* Opens FOLDER/log.jsonl for appending. Lines of steps after keep_step, or of epochs after
+ * keep_epoch, are cut off first; a negative keep_step empties it. Errors: LKS_STORAGE. */
+lks_status lks_journal_open(const char *folder, int64_t keep_step, int64_t keep_epoch,
+                            lks_journal **journal, lks_error *err) LKS_MUST_USE;
 void lks_journal_close(lks_journal **journal);
 
 /* Writes one object as a line; takes the reference over. NULL object: out of memory. */

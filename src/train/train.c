@@ -171,8 +171,8 @@ static lks_status open_files(lks_trainer *trainer, lks_error *err) {
   TRY(lks_writer_open(settings->run.folder, trainer->run.model, (int)settings->checkpoint.keep,
                       &trainer->writer, err));
   lks_writer_guard(trainer->writer, trainer->lock);
-  TRY(lks_journal_open(settings->run.folder, fresh ? -1 : trainer->progress.step, &trainer->journal,
-                       err));
+  TRY(lks_journal_open(settings->run.folder, fresh ? -1 : trainer->progress.step,
+                       trainer->progress.epoch, &trainer->journal, err));
 cleanup:
   return st;
 }
@@ -262,7 +262,8 @@ static lks_status mend_complete(lks_trainer *trainer, lks_error *err) {
   }
   TRY(lks_history_write(&trainer->history, history, err));
   TRY(lks_trainer_publish(trainer, err));
-  TRY(lks_journal_open(folder, trainer->progress.step, &trainer->journal, err));
+  TRY(lks_journal_open(folder, trainer->progress.step, trainer->progress.epoch, &trainer->journal,
+                       err));
   TRY(lks_trainer_log_end(trainer, trainer->progress.stopped_early ? "early_stopping" : "done",
                           err));
   (void)printf("Written      %s, which was missing or damaged\n", path);

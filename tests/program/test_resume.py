@@ -339,6 +339,30 @@ class EndOfEpochTest(harness.ProgramTest):
             harness.read_history(self.path("whole"))["val_loss"],
         )
 
+    def test_dead_after_an_epoch_that_began_with_its_validation(self):
+        """Continued from a checkpoint of before validation, and dead before the next one: the log
+        has an epoch's line of that checkpoint's step, but the epoch is yet to be done."""
+        x, y = regression_rows(40)
+        self.write_h5("data.h5", x=x, y=y)
+        config = regression_config(data={"validation": 0.2}, train={"batch_size": 32})
+        config["checkpoint"] = {"every_epochs": 0, "keep": 0}
+        still = ["optimizer.learning_rate=1e-30"]  # the first epoch stays the best
+        line = ["train", self.write_config(config), *still]
+        running = self.start(*line, ENDLESS)
+        running.until(lambda: len(harness.read_log(self.path("run"))) > 3, "three epochs")
+        running.signal_rank(0, signal.SIGTERM)
+        self.assertEqual(running.wait(), 75, running.text())
+        step = harness.read_log(self.path("run"))[-1]["step"]
+        with h5py.File(harness.checkpoints(self.path("run"))[-1]) as file:
+            self.assertEqual(file["lockstep/progress/step"][()], step)
+            self.assertEqual(file["lockstep/progress/epoch"][()], step - 1)
+        for _ in range(2):
+            self.succeed(*line, f"train.epochs={step + 2}")
+            log = harness.read_log(self.path("run"))
+            epochs = [e["epoch"] for e in log if e["event"] == "epoch"]
+            self.assertEqual(epochs, list(range(1, step + 3)))
+            os.unlink(harness.checkpoints(self.path("run"))[-1])  # as if it had not been written
+
 
 if __name__ == "__main__":
     unittest.main()

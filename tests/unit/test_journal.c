@@ -27,14 +27,15 @@ static void assert_log(scratch *at, const char *expected) {
 }
 
 /* Opens over `before` (NULL: no file), writes a line of step 99, compares. */
-static void check_open(scratch *at, const char *before, int64_t keep_step, const char *kept) {
+static void check_cut(scratch *at, const char *before, int64_t keep_step, int64_t keep_epoch,
+                      const char *kept) {
   char expected[1024];
   lks_journal *journal = NULL;
   (void)remove(scratch_path(at, "log.jsonl"));
   if (before != NULL) {
     scratch_write(scratch_path(at, "log.jsonl"), before, strlen(before));
   }
-  assert_ok(lks_journal_open(at->folder, keep_step, &journal, &err));
+  assert_ok(lks_journal_open(at->folder, keep_step, keep_epoch, &journal, &err));
   assert_log(at, kept);
   write_event(journal, 99);
   lks_journal_close(&journal);
@@ -42,6 +43,10 @@ static void check_open(scratch *at, const char *before, int64_t keep_step, const
   (void)snprintf(expected, sizeof expected, "%s{\"event\":\"more\",\"step\":99}\n", kept);
   assert_log(at, expected);
   assert_int_equal(scratch_count(at->folder, ""), 1); /* nothing is left aside */
+}
+
+static void check_open(scratch *at, const char *before, int64_t keep_step, const char *kept) {
+  check_cut(at, before, keep_step, 1000, kept);
 }
 
 static void test_cut(void **state) {
@@ -56,6 +61,19 @@ static void test_cut(void **state) {
   check_open(at, all, 25, START EPOCH_1 EPOCH_2);
   check_open(at, all, 1000, all);
   check_open(at, "", 10, "");
+}
+
+/* A checkpoint of an epoch's last step, from before its validation: the epoch is not done. */
+static void test_epoch_not_counted(void **state) {
+  scratch *at = *state;
+  static const char again[] = "{\"event\":\"start\",\"step\":20,\"epoch\":1}\n";
+  static const char stopped[] = "{\"event\":\"end\",\"reason\":\"stopped\",\"step\":20}\n";
+  char before[1024], kept[1024];
+  (void)snprintf(kept, sizeof kept, "%s%s%s%s", START, EPOCH_1, stopped, again);
+  (void)snprintf(before, sizeof before, "%s%s%s", kept, EPOCH_2, EPOCH_3);
+  check_cut(at, before, 20, 1, kept);
+  (void)snprintf(kept, sizeof kept, "%s%s%s%s%s", START, EPOCH_1, stopped, again, EPOCH_2);
+  check_cut(at, before, 20, 2, kept);
 }
 
 /* A line the power went out on: cut in the middle, or just before its end. */
@@ -76,7 +94,7 @@ static void test_missing_newline(void **state) {
   lks_journal *journal = NULL;
   size_t bytes = 0;
   scratch_write(scratch_path(at, "log.jsonl"), before, sizeof before - 1);
-  assert_ok(lks_journal_open(at->folder, 1000, &journal, &err));
+  assert_ok(lks_journal_open(at->folder, 1000, 1000, &journal, &err));
   write_event(journal, 11);
   lks_journal_close(&journal);
   char *text = scratch_read(scratch_path(at, "log.jsonl"), &bytes);
@@ -99,7 +117,7 @@ static void test_foreign_lines(void **state) {
 static void test_values(void **state) {
   scratch *at = *state;
   lks_journal *journal = NULL;
-  assert_ok(lks_journal_open(at->folder, -1, &journal, &err));
+  assert_ok(lks_journal_open(at->folder, -1, 0, &journal, &err));
   json_t *object = json_object();
   assert_int_equal(json_object_set_new(object, "z", lks_json_real(0.5)), 0);
   assert_int_equal(json_object_set_new(object, "a", lks_json_real(NAN)), 0);
@@ -117,7 +135,7 @@ static void test_reals_read_back(void **state) {
   static const double values[] = {0.1, 1.0 / 3.0, 1e-300, 123456789.123456789, -0.0};
   lks_journal *journal = NULL;
   size_t bytes = 0;
-  assert_ok(lks_journal_open(at->folder, -1, &journal, &err));
+  assert_ok(lks_journal_open(at->folder, -1, 0, &journal, &err));
   json_t *list = json_array();
   for (size_t i = 0; i < sizeof values / sizeof *values; ++i) {
     assert_int_equal(json_array_append_new(list, lks_json_real(values[i])), 0);
@@ -138,7 +156,7 @@ static lks_status write_beyond(void *user, lks_error *error) {
   lks_status st = LKS_OK;
   lks_journal *journal = NULL;
   scratch_limit_files(64);
-  st = lks_journal_open(((const scratch *)user)->folder, -1, &journal, error);
+  st = lks_journal_open(((const scratch *)user)->folder, -1, 0, &journal, error);
   for (int i = 0; i < 10 && st == LKS_OK; ++i) {
     st = lks_journal_write(journal, json_pack("{s:i}", "step", i), error);
   }
@@ -150,19 +168,19 @@ static void test_refusals(void **state) {
   scratch *at = *state;
   lks_journal *journal = NULL;
   const char *none = scratch_path(at, "none");
-  assert_fails(lks_journal_open(none, -1, &journal, &err), LKS_STORAGE, "none/log.jsonl",
+  assert_fails(lks_journal_open(none, -1, 0, &journal, &err), LKS_STORAGE, "none/log.jsonl",
                "cannot write: No such file");
   assert_null(journal);
   assert_fails(scratch_in_child(write_beyond, at, &err), LKS_STORAGE, "log.jsonl", "cannot write");
   assert_non_null(strstr(err.remedy, "free some space"));
-  assert_ok(lks_journal_open(at->folder, -1, &journal, &err));
+  assert_ok(lks_journal_open(at->folder, -1, 0, &journal, &err));
   assert_fails(lks_journal_write(journal, NULL, &err), LKS_NO_MEMORY, "out of memory");
   lks_journal_close(&journal);
   lks_journal_close(&journal);
   assert_int_equal(remove(scratch_path(at, "log.jsonl")), 0);
   assert_int_equal(mkdir(scratch_path(at, "log.jsonl"), 0700), 0);
-  assert_fails(lks_journal_open(at->folder, 5, &journal, &err), LKS_STORAGE, "log.jsonl");
-  assert_fails(lks_journal_open(at->folder, -1, &journal, &err), LKS_STORAGE, "log.jsonl",
+  assert_fails(lks_journal_open(at->folder, 5, 0, &journal, &err), LKS_STORAGE, "log.jsonl");
+  assert_fails(lks_journal_open(at->folder, -1, 0, &journal, &err), LKS_STORAGE, "log.jsonl",
                "cannot write");
 }
 
@@ -170,8 +188,13 @@ static void test_refusals(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      TEST(test_cut),           TEST(test_torn_line), TEST(test_missing_newline),
-      TEST(test_foreign_lines), TEST(test_values),    TEST(test_reals_read_back),
+      TEST(test_cut),
+      TEST(test_epoch_not_counted),
+      TEST(test_torn_line),
+      TEST(test_missing_newline),
+      TEST(test_foreign_lines),
+      TEST(test_values),
+      TEST(test_reals_read_back),
       TEST(test_refusals),
   };
   return cmocka_run_group_tests_name("journal", tests, NULL, NULL);
