@@ -103,12 +103,19 @@ cleanup:
   return st;
 }
 
-/* The configuration as it acts, with what `auto` became. */
+/* The configuration as it acts, with what `auto` became. checkpoint.resume is about this start, not
+ * about the run: what is kept of it must let the run be continued, and repeated elsewhere. */
 static lks_status print_settings(lks_trainer *trainer, lks_error *err) {
   lks_status st = LKS_OK;
-  trainer->settings->data.order = trainer->run.data->order;
-  TRY(lks_settings_print(trainer->settings, &trainer->config, err));
+  lks_settings *settings = trainer->settings;
+  const int resume = settings->checkpoint.resume;
+  settings->data.order = trainer->run.data->order;
+  if (!trainer->request->dry_run) {
+    settings->checkpoint.resume = LKS_RESUME_AUTO;
+  }
+  TRY(lks_settings_print(settings, &trainer->config, err));
 cleanup:
+  settings->checkpoint.resume = resume;
   return st;
 }
 

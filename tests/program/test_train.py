@@ -126,6 +126,22 @@ class RunFolderTest(TrainTest):
         self.assertEqual(result.code, 0, str(result))
         self.assertEqual(self.weights_hash("again"), self.weights_hash())
 
+    def test_stored_configuration_of_a_continued_run(self):
+        """checkpoint.resume is no part of what is repeated: a copy would find nothing to go on."""
+        self.succeed("train", self.config, "checkpoint.resume=off")
+        line = ["checkpoint.resume=required", "train.epochs=5"]
+        self.assertRegex(self.succeed("train", self.config, *line).out, "(?i)^resum")
+        stored = self.path("run", "config.yaml")
+        self.assertRegex(harness.read_text(stored), r"(?m)^  resume: auto$")
+        with h5py.File(harness.checkpoints(self.path("run"))[-1]) as file:
+            kept = file["lockstep/config"][()].decode()
+        self.assertEqual(kept, harness.read_text(stored))
+        self.assertRegex(self.succeed("train", stored).out, "(?i)^complete")
+        self.succeed("train", stored, "run.folder=again")
+        self.assertEqual(self.weights_hash("again"), self.weights_hash())
+        out = self.succeed("train", self.config, "--dry-run", "checkpoint.resume=required").out
+        self.assertRegex(out, r"(?m)^  resume: required$")
+
     def test_keep(self):
         self.succeed("train", self.config, "train.epochs=6", "checkpoint.keep=2")
         names = [os.path.basename(p) for p in harness.checkpoints(self.path("run"))]
