@@ -175,6 +175,8 @@ lks_status lks_trainer_log_end(lks_trainer *trainer, const char *reason, lks_err
   if (trainer->journal == NULL) {
     goto cleanup;
   }
+  /* After an error the parameters of this step may be nowhere but in the backend. */
+  const bool known = trainer->saved_step == trainer->progress.step;
   const float *parameters = trainer->state.parameters;
   if (trainer->progress.complete && trainer->progress.stop_epoch > 0 &&
       trainer->settings->early.present) {
@@ -183,8 +185,9 @@ lks_status lks_trainer_log_end(lks_trainer *trainer, const char *reason, lks_err
   (void)snprintf(hash, sizeof hash, "%016llx",
                  (unsigned long long)lks_model_hash(trainer->run.model, parameters));
   TRY(lks_journal_write(trainer->journal,
-                        json_pack("{s:s, s:s, s:I, s:s}", "event", "end", "reason", reason, "step",
-                                  (json_int_t)trainer->progress.step, "weights_hash", hash),
+                        json_pack("{s:s, s:s, s:I, s:s?}", "event", "end", "reason", reason, "step",
+                                  (json_int_t)trainer->progress.step, "weights_hash",
+                                  known ? hash : NULL),
                         err));
 cleanup:
   return st;

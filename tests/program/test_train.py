@@ -93,6 +93,22 @@ class RunFolderTest(TrainTest):
         self.assertEqual(log[4]["step"], 15)
         self.assertRegex(log[4]["weights_hash"], r"^[0-9a-f]{16}$")
 
+    def test_end_of_an_error(self):
+        """The hash is of the step that the line names, or there is none."""
+        line = ["optimizer.name=sgd", "optimizer.learning_rate=100", "train.batch_size=2"]
+        for every, ranks in ((3, 0), (3, 2), (1, 0)):
+            again = [f"checkpoint.every_steps={every}", "--overwrite"]
+            with self.subTest(every=every, ranks=ranks):
+                self.fail_with(6, "finite", "train", self.config, *line, *again, ranks=ranks)
+                end = harness.read_log(self.path("run"))[-1]
+                self.assertEqual((end["event"], end["reason"]), ("end", "error"))
+                with h5py.File(harness.checkpoints(self.path("run"))[-1]) as file:
+                    saved = file["lockstep/progress/step"][()]
+                    of_saved = file["lockstep"].attrs["weights_hash"]
+                # Seven steps are finite, and an epoch has 40: only every_steps saves.
+                self.assertEqual(saved == end["step"], every == 1, f"{saved} {end}")
+                self.assertEqual(end["weights_hash"], of_saved if every == 1 else None)
+
     def test_history(self):
         self.succeed("train", self.config)
         history = harness.read_history(self.path("run"))
