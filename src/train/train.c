@@ -251,6 +251,23 @@ static lks_status finish(lks_trainer *trainer, lks_error *err) {
   return lks_agree(trainer->world, st, err);
 }
 
+/* Whether a sound model.weights.h5 is what the run handed over at its end, by the checkpoint of
+ * that end, and not at an earlier one: a run that is continued keeps it until it ends again. A file
+ * that others wrote does not say, and stays. */
+static bool is_of_end(const lks_checkpoint *file, const lks_checkpoint *end) {
+  const lks_progress *progress = &file->progress;
+  const int64_t best = end->progress.best_epoch;
+  const bool last = progress->step == end->progress.step;
+  if (file->config == NULL) {
+    return true;
+  }
+  if (end->progress.stop_epoch > 0) {
+    return last && progress->stop_epoch == end->progress.stop_epoch;
+  }
+  /* The last parameters are handed over also where the best ones were lost. */
+  return last || (best > 0 && progress->epoch == best && progress->best_epoch == best);
+}
+
 /* Rank 0: a complete run has its weights. One that died between its last checkpoint and them, or
  * whose file was lost since, gets them now. */
 static lks_status mend_complete(lks_trainer *trainer, lks_error *err) {
@@ -263,8 +280,9 @@ static lks_status mend_complete(lks_trainer *trainer, lks_error *err) {
   const char *history = lks_arena_print(&trainer->arena, "%s/history.h5", folder);
   TRY_ALLOC(path);
   TRY_ALLOC(history);
-  if (access(path, F_OK) == 0 &&
-      lks_checkpoint_peek(path, &trainer->arena, &seen, &ignored) == LKS_OK) {
+  const bool sound = access(path, F_OK) == 0 &&
+                     lks_checkpoint_peek(path, &trainer->arena, &seen, &ignored) == LKS_OK;
+  if (sound && is_of_end(&seen, &trainer->stored)) {
     goto cleanup;
   }
   TRY(lks_history_write(&trainer->history, history, err));
@@ -273,7 +291,8 @@ static lks_status mend_complete(lks_trainer *trainer, lks_error *err) {
                        err));
   TRY(lks_trainer_log_end(trainer, trainer->progress.stopped_early ? "early_stopping" : "done",
                           err));
-  (void)printf("Written      %s, which was missing or damaged\n", path);
+  (void)printf("Written      %s, which was %s\n", path,
+               sound ? "of an earlier end of the run" : "missing or damaged");
 cleanup:
   return st;
 }

@@ -145,6 +145,47 @@ class BestTest(harness.ProgramTest):
         again = self.succeed("train", self.config)
         self.assertNotIn("missing", again.outs[0])
 
+    def test_continued_and_dead_before_the_weights_were_written(self):
+        """The weights are of the run's earlier end, chosen by the best or by early stopping, whose
+        choice may be the same still."""
+        still = "optimizer.learning_rate=1e-30"
+        stop = "early_stopping.patience=50"
+        for more in ([], [stop], [still, stop]):
+            with self.subTest(more=more):
+                shutil.rmtree(self.file(), ignore_errors=True)
+                self.succeed("train", self.config, *more)
+                shutil.copy(self.model(), self.path("earlier.h5"))
+                self.succeed("train", self.config, "train.epochs=6", *more)
+                whole = harness.read_layers(self.model())
+                self.assertEqual(stored(self.model(), "epoch"), 6)
+                shutil.copy(self.path("earlier.h5"), self.model())
+                result = self.succeed("train", self.config, "train.epochs=6", *more, ranks=2)
+                self.assertIn("which was of an earlier end", result.outs[0])
+                self.assertEqual(stored(self.model(), "epoch"), 6)
+                for key, values in harness.read_layers(self.model()).items():
+                    self.assertEqual(values.tobytes(), whole[key].tobytes())
+                again = self.succeed("train", self.config, "train.epochs=6", *more)
+                self.assertNotIn("Written", again.out)
+
+    def test_weights_of_this_end_stay(self):
+        """Whatever was chosen; also where the best was lost, or how to choose it has changed."""
+        still = "optimizer.learning_rate=1e-30"
+        self.succeed("train", self.config, still)
+        self.assertEqual(stored(self.model(), "epoch"), 1)
+        os.unlink(self.best())
+        os.unlink(self.step_of(1))
+        changes = ([], ["checkpoint.best=val_accuracy"], ["early_stopping.patience=9"])
+        for more in changes:
+            out = self.succeed("train", self.config, still, *more).out
+            self.assertIn("nothing to do", out)
+            self.assertNotIn("Written", out)
+        stop = ["early_stopping.patience=9", "early_stopping.monitor=val_accuracy"]
+        self.succeed("train", self.config, still, *stop, "--overwrite")
+        for more in (*changes, stop):
+            out = self.succeed("train", self.config, still, *more).out
+            self.assertIn("nothing to do", out)
+            self.assertNotIn("Written", out)
+
 
 class OutputTest(harness.ProgramTest):
     """Outputs do not take the place of something else."""
