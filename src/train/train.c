@@ -1,5 +1,4 @@
 /* lks_train: the phases of a run in order, and its end. */
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,62 +11,6 @@
 #include "train/trainer.h"
 #include "world/stop.h"
 #include "world/watchdog.h"
-
-/* ---- the run folder (rank 0) */
-
-/* Names of what a run leaves; beside checkpoints/. */
-static const char *const run_files[] = {"config.yaml", "log.jsonl", "history.h5",
-                                        "model.weights.h5", "devices.h5"};
-
-static bool holds_run(const char *folder) {
-  char path[4200];
-  struct stat there;
-  (void)snprintf(path, sizeof path, "%s/config.yaml", folder);
-  if (stat(path, &there) == 0) {
-    return true;
-  }
-  (void)snprintf(path, sizeof path, "%s/checkpoints", folder);
-  return stat(path, &there) == 0;
-}
-
-static lks_status take_folder(lks_trainer *trainer, lks_error *err) {
-  lks_status st = LKS_OK;
-  const lks_settings *settings = trainer->settings;
-  const char *folder = settings->run.folder;
-  struct stat there;
-  if (settings->checkpoint.resume == LKS_RESUME_OFF && !trainer->request->overwrite &&
-      holds_run(folder)) {
-    FAIL(LKS_CONFIG, "use --overwrite to begin anew, run.folder=NEW, or checkpoint.resume=auto",
-         "%s holds a run already, and checkpoint.resume is off", folder);
-  }
-  trainer->made_folder = stat(folder, &there) != 0;
-  TRY(lks_folder_make(folder, err));
-  TRY(lks_folder_writable(folder, err));
-  TRY(lks_run_lock_take(folder, &trainer->lock, err));
-  if (lks_run_lock_note(trainer->lock)[0] != '\0') {
-    (void)fprintf(stderr, "lockstep: warning: %s\n", lks_run_lock_note(trainer->lock));
-  }
-  lks_folder_sweep(folder);
-cleanup:
-  return st;
-}
-
-/* Removes what an earlier run left, once the new one is sure to begin. */
-static lks_status clear_folder(const lks_trainer *trainer, lks_error *err) {
-  lks_status st = LKS_OK;
-  const char *folder = trainer->settings->run.folder;
-  char path[4200];
-  for (size_t i = 0; i < sizeof run_files / sizeof *run_files; ++i) {
-    (void)snprintf(path, sizeof path, "%s/%s", folder, run_files[i]);
-    if (unlink(path) != 0 && errno != ENOENT) {
-      FAIL(LKS_STORAGE, "check the folder's permissions", "%s: cannot remove: %s", path,
-           strerror(errno));
-    }
-  }
-  TRY(lks_checkpoints_clear(folder, err));
-cleanup:
-  return st;
-}
 
 /* ---- phases */
 
@@ -147,11 +90,14 @@ static lks_status set_up(lks_trainer *trainer, lks_error *err) {
   lks_run_needs needs = {.train = true, .validation = true};
   lks_world_phase(world, "run folder");
   if (world->rank == 0 && !trainer->request->dry_run) {
-    st = take_folder(trainer, err);
+    st = lks_trainer_take_folder(trainer, err);
   }
   TRY(lks_agree(world, st, err));
   if (!trainer->request->dry_run) {
     TRY(lks_trainer_find(trainer, &needs.kept_order, err));
+    lks_world_phase(world, "run folder");
+    st = world->rank == 0 ? lks_trainer_check_folder(trainer, err) : LKS_OK;
+    TRY(lks_agree(world, st, err));
   }
   TRY(lks_run_open(&trainer->run, world, trainer->settings, &needs, err));
   TRY(lks_run_open_backend(&trainer->run, err));
@@ -170,7 +116,7 @@ static lks_status open_files(lks_trainer *trainer, lks_error *err) {
   const lks_settings *settings = trainer->settings;
   const bool fresh = trainer->start == LKS_START_NEW;
   if (fresh) {
-    TRY(clear_folder(trainer, err));
+    TRY(lks_trainer_clear_folder(trainer, err));
   }
   const char *path = lks_arena_print(&trainer->arena, "%s/config.yaml", settings->run.folder);
   TRY_ALLOC(path);

@@ -1,6 +1,7 @@
 /* One training run: the state that its phases hand on. Internal to train/.
  *
  *   train.c       the phases in order, and the end
+ *   folder.c      the run folder, before anything is written
  *   resume.c      new, resumed or complete; what may differ
  *   loop.c        epochs
  *   steps.c       the steps of one: queued, accounted for, obeyed
@@ -63,6 +64,18 @@ typedef struct lks_trainer {
   lks_provenance provenance; /* made once; texts in arena */
   lks_arena arena;
 } lks_trainer;
+
+/* ---- folder.c (rank 0) */
+
+/* Makes the run folder where it is not there, and takes its lock. */
+lks_status lks_trainer_take_folder(lks_trainer *trainer, lks_error *err) LKS_MUST_USE;
+
+/* Once the newest checkpoint is known: refuses (LKS_CONFIG) a new run that would replace what no
+ * run wrote, or without --overwrite the weights that an earlier one left. */
+lks_status lks_trainer_check_folder(const lks_trainer *trainer, lks_error *err) LKS_MUST_USE;
+
+/* Removes what an earlier run left, once the new one is sure to begin. */
+lks_status lks_trainer_clear_folder(const lks_trainer *trainer, lks_error *err) LKS_MUST_USE;
 
 /* ---- resume.c */
 

@@ -5,6 +5,7 @@ on with. Stopping and continuing have a file of their own, test_resume.py."""
 import json
 import os
 import re
+import shutil
 import stat
 import unittest
 
@@ -304,6 +305,85 @@ class AgainTest(TrainTest):
         self.succeed("train", self.config, f"train.init_from={weights}", "run.folder=warm")
         first = harness.read_history(self.path("run"))["loss"]
         self.assertLess(harness.read_history(self.path("warm"))["loss"][0], first[0])
+
+
+class OthersFilesTest(TrainTest):
+    """A new run takes nobody's files away."""
+
+    NEW = "use run.folder=NEW for another run, or --overwrite to begin anew"
+
+    def bytes_of(self, *parts):
+        with open(self.path(*parts), "rb") as file:
+            return file.read()
+
+    def test_written_by_hand(self):
+        mine = self.bytes_of("config.yaml")
+        for ranks in (0, 2):
+            for more in ([], ["--overwrite"]):
+                words = [r"/config\.yaml is there, and was not written by a run", "run.folder=NEW"]
+                line = ["train", "config.yaml", "run.folder=.", *more]
+                self.assertNotIn("--overwrite", self.fail_with(2, words, *line, ranks=ranks))
+        os.symlink(self.config, self.path("other.yaml"))
+        self.fail_with(2, "not written by a run", "train", "other.yaml", "run.folder=.")
+        self.assertEqual(self.bytes_of("config.yaml"), mine)
+        self.assertEqual(
+            sorted(os.listdir(self.folder)), [".lock", "config.yaml", "data.h5", "other.yaml"]
+        )
+
+    def test_written_by_hand_for_another(self):
+        os.mkdir(self.path("run"))
+        for mine in ("notes: mine", "", "model: [", 2 * 1024 * 1024 * "#", "a: b\0"):
+            self.write_text("run/config.yaml", mine)
+            self.fail_with(2, ["not written by a run", self.NEW], "train", self.config)
+            self.assertEqual(self.bytes_of("run", "config.yaml"), mine.encode())
+        self.succeed("train", self.config, "--overwrite")
+        self.assertIn(b"resume: auto", self.bytes_of("run", "config.yaml"))
+
+    def test_only_the_model_was_kept(self):
+        self.succeed("train", self.config)
+        shutil.rmtree(self.path("run", "checkpoints"))
+        model = self.bytes_of("run", "model.weights.h5")
+        words = [r"model\.weights\.h5 is there, but no checkpoint", self.NEW]
+        for ranks in (0, 2):
+            self.fail_with(2, words, "train", self.config, "train.seed=2", ranks=ranks)
+        os.unlink(self.path("run", "config.yaml"))
+        self.fail_with(2, words, "train", self.config, "checkpoint.resume=off")
+        self.assertEqual(self.bytes_of("run", "model.weights.h5"), model)
+        self.assertRegex(self.succeed("train", self.config, "--overwrite").out, "(?i)^new")
+
+    def test_dead_before_its_first_checkpoint(self):
+        """Whatever its configuration holds, what such a run leaves is no obstacle."""
+        self.succeed("train", self.config)
+        shutil.copy(self.path("run", "model.weights.h5"), self.path("w${x} #.h5"))
+        stop = {"patience": 2, "min_delta": 1.0 / 3.0}
+        config = regression_config(
+            data={"validation": {"fraction": 0.1, "rows": "random"}, "scaling": "standardize"},
+            model=[{"dense": {"units": 8, "activation": "tanh", "name": "yes"}},
+                   {"dropout": {"rate": 0.1}}, {"dense": {"units": 2}}],
+            optimizer={"name": "sgd", "momentum": 0.9, "learning_rate": 1e-7},
+            early_stopping=stop, train={"max_time": "23h30m"},
+            checkpoint={"every_seconds": "1m"},
+        )  # fmt: skip
+        for path, more in (
+            (self.config, ['train.init_from="w${x} #.h5"']),
+            (self.write_config(config, "rich.yaml"), []),
+        ):
+            line = ["train", path, "run.folder=dead", *more]
+            self.succeed(*line, "checkpoint.resume=off")
+            shutil.rmtree(self.path("dead", "checkpoints"))
+            os.unlink(self.path("dead", "model.weights.h5"))
+            os.unlink(self.path("dead", "history.h5"))
+            result = self.succeed(*line, ranks=2)
+            self.assertRegex(result.out, "(?i)^new")
+            self.assertEqual(result.err, "")
+            # Its own file, given: complete, dead again, anew.
+            own = ["train", self.path("dead", "config.yaml")]
+            self.assertRegex(self.succeed(*own).out, "(?i)^complete")
+            shutil.rmtree(self.path("dead", "checkpoints"))
+            os.unlink(self.path("dead", "model.weights.h5"))
+            self.assertRegex(self.succeed(*own).out, "(?i)^new")
+            self.assertRegex(self.succeed(*own, "--overwrite").out, "(?i)^new")
+            shutil.rmtree(self.path("dead"))
 
 
 class InUseTest(TrainTest):
