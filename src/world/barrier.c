@@ -35,14 +35,16 @@ static double timeout_of(const lks_barrier *barrier) {
   return barrier->world != NULL && barrier->world->watchdog != NULL ? 0.0 : barrier->timeout;
 }
 
-/* False: the timeout passed. */
+/* pauses: between looks. False: the timeout passed. */
 static bool wait_until(const lks_barrier *barrier, const atomic_uint_fast64_t *counter,
-                       uint64_t least) {
+                       uint64_t least, int pauses) {
   const double timeout = timeout_of(barrier);
   double started = 0.0;
-  for (int looks = 1; atomic_load_explicit(counter, memory_order_acquire) < least; ++looks) {
-    relax();
-    if (looks <= barrier->looks) {
+  for (int64_t looks = 1; atomic_load_explicit(counter, memory_order_acquire) < least; ++looks) {
+    for (int pause = 0; pause < pauses; ++pause) {
+      relax();
+    }
+    if (looks <= barrier->looks / pauses) {
       continue;
     }
     (void)sched_yield();
@@ -83,7 +85,7 @@ lks_status lks_barrier_wait(lks_barrier *barrier, lks_error *err) {
   }
   lks_world_waits(barrier->world);
   for (int rank = 0; rank < barrier->size && st == LKS_OK; ++rank) {
-    if (!wait_until(barrier, &barrier->flags[rank].round, barrier->round)) {
+    if (!wait_until(barrier, &barrier->flags[rank].round, barrier->round, 1)) {
       st = fail_missing(barrier, err);
     }
   }
@@ -91,12 +93,16 @@ lks_status lks_barrier_wait(lks_barrier *barrier, lks_error *err) {
   return st;
 }
 
+/* Pauses between the looks of a rank that follows. With 64 the leader's steps of `seed` took 2 %
+ * less than with 1 (medians of 796 epochs of each in turn); 16 and 256 gained half of that. */
+enum { SELDOM = 64 };
+
 lks_status lks_barrier_await(const lks_barrier *barrier, const atomic_uint_fast64_t *counter,
-                             uint64_t least, int whose, lks_error *err) {
+                             uint64_t least, bool seldom, int whose, lks_error *err) {
   lks_status st = LKS_OK;
   char rank[16];
   lks_world_waits(barrier->world);
-  if (!wait_until(barrier, counter, least)) {
+  if (!wait_until(barrier, counter, least, seldom && barrier->looks > SELDOM ? SELDOM : 1)) {
     (void)snprintf(rank, sizeof rank, "%d", whose);
     st = fail(barrier, rank, err);
   }

@@ -45,8 +45,9 @@ lks_barrier lks_barrier_make(lks_barrier_flag *flags, int rank, int size, double
 lks_status lks_barrier_wait(lks_barrier *barrier, lks_error *err) LKS_MUST_USE;
 
 /* Waits, as the barrier does, until *counter, in shared memory, is `least`: local rank `whose`
- * counts it up. Errors as above. */
+ * counts it up. seldom: nobody waits for this rank, which so leaves the counter's line to the core
+ * that writes it. Errors as above. */
 lks_status lks_barrier_await(const lks_barrier *barrier, const atomic_uint_fast64_t *counter,
-                             uint64_t least, int whose, lks_error *err) LKS_MUST_USE;
+                             uint64_t least, bool seldom, int whose, lks_error *err) LKS_MUST_USE;
 
 #endif

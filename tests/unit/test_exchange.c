@@ -317,8 +317,9 @@ static void test_await(void **state) {
   lks_barrier_flag flags[4] = {0};
   atomic_uint_fast64_t counter = 7;
   const lks_barrier barrier = {.flags = flags, .rank = 2, .size = 4, .timeout = 0.1};
-  assert_ok(lks_barrier_await(&barrier, &counter, 7, 3, &err));
-  assert_fails(lks_barrier_await(&barrier, &counter, 8, 3, &err), LKS_COMM, "local rank 3 of");
+  assert_ok(lks_barrier_await(&barrier, &counter, 7, true, 3, &err));
+  assert_fails(lks_barrier_await(&barrier, &counter, 8, true, 3, &err), LKS_COMM,
+               "local rank 3 of");
 }
 
 int main(void) {

@@ -55,6 +55,7 @@ struct lks_lead {
   uint64_t round;   /* begun by this rank */
   lks_control last; /* block of the last round, not given back yet; of a follower's only the step
                        is known. step 0: there is none */
+  uint64_t seen;    /* done, when this rank looked last */
   bool ended;       /* a vote forbade an update: there are no more. Followers don't know */
   /* of the leader */
   uint64_t *heard; /* [size] round in which a rank's vote was counted last */
@@ -138,7 +139,7 @@ static lks_status await_followers(lks_cpu *cpu, uint64_t round, lks_error *err) 
   for (int rank = 0; rank < cpu->world->size; ++rank) {
     if (rank != cpu->world->rank) {
       TRY(lks_barrier_await(&cpu->exchange.barrier, &cpu->lead->board->followers[rank].begun, round,
-                            rank, err));
+                            false, rank, err));
     }
   }
 cleanup:
@@ -236,8 +237,11 @@ static lks_status read_record(lks_cpu *cpu, uint64_t round, lks_control *control
   lks_status st = LKS_OK;
   board *shared = cpu->lead->board;
   lks_count_up(&cpu->world->standing.rounds);
-  TRY(lks_barrier_await(&cpu->exchange.barrier, &shared->done, round,
-                        lks_plan_leader(cpu->plan, cpu->world->size), err));
+  if (cpu->lead->seen < round) {
+    TRY(lks_barrier_await(&cpu->exchange.barrier, &shared->done, round, true,
+                          lks_plan_leader(cpu->plan, cpu->world->size), err));
+    cpu->lead->seen = atomic_load_explicit(&shared->done, memory_order_acquire);
+  }
   lks_control_decode(shared->records[round % RECORDS].block, control);
   control->not_finite_here = false;
   forget_answered(cpu, control);
