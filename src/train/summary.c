@@ -70,7 +70,7 @@ static void print_plan(const lks_trainer *trainer) {
   const lks_plan *plan = trainer->run.plan;
   const lks_settings *settings = trainer->settings;
   const int64_t rows = lks_table_rows(trainer->run.data->train);
-  const int64_t batch = settings->train.batch_size;
+  const int64_t batch = plan->batch_size;
   char a[32], b[32], c[32];
   const double p = (double)plan->parameter_floats * sizeof(float);
   const int ranks = trainer->world->size;
@@ -80,10 +80,11 @@ static void print_plan(const lks_trainer *trainer) {
   } else {
     (void)snprintf(share, sizeof share, "%lld a rank", (long long)plan->share_rows);
   }
-  (void)printf("Batch        %lld rows: %s, in blocks of %lld; %lld steps an epoch, %lld "
+  (void)printf("Batch        %s%lld rows: %s, in blocks of %lld; %lld steps an epoch, %lld "
                "epochs\n",
-               (long long)batch, share, (long long)plan->block_rows,
-               (long long)((rows + batch - 1) / batch), (long long)settings->train.epochs);
+               batch < settings->train.batch_size ? "all " : "", (long long)batch, share,
+               (long long)plan->block_rows, (long long)((rows + batch - 1) / batch),
+               (long long)settings->train.epochs);
   (void)printf("Optimizer    %s, learning rate %s\n", trainer->run.model->optimizer.kind->name,
                lks_format_real(a, trainer->run.model->optimizer.learning_rate));
   if (trainer->request->dry_run && trainer->run.backend.ops->memory == NULL) {

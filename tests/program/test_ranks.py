@@ -271,8 +271,9 @@ class LeaderTest(MemoryTest):
         self.assertIn("16 rows: 8 a rank", self.succeed(*dry, "device.gradients=rows", ranks=2).out)
         alone = self.succeed(*dry, "device.gradients=leader").out
         self.assertIn("16 rows: 16 a rank", alone)
+        self.write_rows(3000)
         large = [*dry, "train.batch_size=25000"]
-        self.assertIn("25000 rows: 12500 a rank", self.succeed(*large, ranks=2).out)
+        self.assertIn("Batch        all 3000 rows: 1500 a rank", self.succeed(*large, ranks=2).out)
 
     def test_without_shared_memory(self):
         self.write_rows(250)
