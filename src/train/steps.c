@@ -74,11 +74,10 @@ static lks_status not_finite(const lks_trainer *trainer, const lks_control *cont
                                  "loss or gradient is not finite at step %lld of epoch %lld",
                                  (long long)control->step, (long long)trainer->progress.epoch + 1);
   lks_advise(err, "lower optimizer.learning_rate or look at the scale of the data (data.scaling)%s",
-             trainer->saved_step < 0 ? ""
-             : trainer->saved_step == trainer->progress.step
-                 ? "; the last checkpoint is from the step before: if that fails again, remove it, "
-                   "or use --overwrite to begin anew"
-                 : "; the last checkpoint is from before this step");
+             trainer->saved_step < 0
+                 ? ""
+                 : "; the last checkpoint is from before this step: where a run that goes on from "
+                   "it fails too, remove it, or use --overwrite to begin anew");
   return st;
 }
 
