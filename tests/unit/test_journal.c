@@ -68,7 +68,7 @@ static void test_epoch_not_counted(void **state) {
   scratch *at = *state;
   static const char again[] = "{\"event\":\"start\",\"step\":20,\"epoch\":1}\n";
   static const char stopped[] = "{\"event\":\"end\",\"reason\":\"stopped\",\"step\":20}\n";
-  char before[1024], kept[1024];
+  char before[2048], kept[1024];
   (void)snprintf(kept, sizeof kept, "%s%s%s%s", START, EPOCH_1, stopped, again);
   (void)snprintf(before, sizeof before, "%s%s%s", kept, EPOCH_2, EPOCH_3);
   check_cut(at, before, 20, 1, kept);
