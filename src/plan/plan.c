@@ -307,8 +307,8 @@ cleanup:
   return st;
 }
 
-/* The nearest cut of the parameters to a place: between rows of weights, at the ends of a bias. */
-static size_t cut_at(const lks_plan *plan, size_t place) {
+size_t lks_plan_cut(const lks_plan *plan, double part) {
+  const size_t place = (size_t)((double)plan->parameter_floats * part);
   for (int i = 0; i < plan->weights.count; ++i) {
     const lks_op *op = &plan->weights.ops[i];
     const size_t width = (size_t)op->outputs, weights = (size_t)op->inputs * width;
@@ -320,12 +320,6 @@ static size_t cut_at(const lks_plan *plan, size_t place) {
     }
   }
   return place;
-}
-
-void lks_plan_slice(const lks_plan *plan, int rank, int ranks, size_t *first, size_t *count) {
-  const size_t floats = plan->parameter_floats, n = (size_t)ranks, r = (size_t)rank;
-  *first = cut_at(plan, floats * r / n);
-  *count = cut_at(plan, floats * (r + 1) / n) - *first;
 }
 
 void lks_plan_free(lks_plan **plan) {

@@ -123,10 +123,10 @@ lks_status lks_plan_make(const lks_model *model, int64_t batch_size, int ranks,
                          lks_gradients gradients, lks_plan **plan, lks_error *err) LKS_MUST_USE;
 void lks_plan_free(lks_plan **plan);
 
-/* The slice [*first, *first + *count) of the parameters that a rank owns in a plan by owners: near
- * its even part, cut between rows of weights, a bias whole. The work is even too: it is two
- * operations a parameter and row. */
-void lks_plan_slice(const lks_plan *plan, int rank, int ranks, size_t *first, size_t *count);
+/* Where the parameters may be cut nearest to a part of them, 0 to 1, in a plan by owners: between
+ * rows of weights, a bias whole. The work is divided as they are: it is two operations a parameter
+ * and row. */
+size_t lks_plan_cut(const lks_plan *plan, double part);
 
 /* Rows [*first, *first + *count) of a batch of `rows` live rows that `rank` of `ranks` takes: in
  * a plan by the leader, the leader all of them; else even shares, in rank order, at most

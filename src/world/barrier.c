@@ -16,6 +16,7 @@ lks_barrier lks_barrier_make(lks_barrier_flag *flags, int rank, int size, double
   return (lks_barrier){.flags = flags,
                        .rank = rank,
                        .size = size,
+                       .crowded = crowded,
                        .looks = crowded ? LOOKS_IN_A_CROWD : LOOKS,
                        .timeout = timeout};
 }

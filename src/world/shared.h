@@ -32,6 +32,7 @@ typedef struct lks_barrier {
   lks_barrier_flag *flags; /* [size], in shared memory, zero at first */
   int rank, size;
   uint64_t round;   /* rounds this rank has entered */
+  bool crowded;     /* ranks outnumber cores */
   int looks;        /* before the core is offered to others */
   double timeout;   /* seconds; 0: none. Where a watchdog runs, it is the one deadline */
   lks_world *world; /* whose watchdog that is; NULL: none */

@@ -438,8 +438,8 @@ static void check_slices(const lks_plan *plan, int ranks) {
     widest = width > widest ? width : widest;
   }
   for (int rank = 0; rank < ranks; ++rank) {
-    size_t first = 0, count = 0;
-    lks_plan_slice(plan, rank, ranks, &first, &count);
+    const size_t first = lks_plan_cut(plan, (double)rank / ranks);
+    const size_t count = lks_plan_cut(plan, (double)(rank + 1) / ranks) - first;
     assert_int_equal(first, next);
     next = first + count;
     assert_true(count <= plan->parameter_floats / (size_t)ranks + widest + 1);

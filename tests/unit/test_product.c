@@ -209,6 +209,70 @@ static void test_aliased(void **state) {
   try_layouts(64, 9, 70, false, some);
 }
 
+/* A product of these sizes in two parts, at many places: the same bits. */
+static void check_parts(const lks_product *whole, bool by_rows, int64_t least) {
+  lks_product p = *whole;
+  const int64_t size = by_rows ? p.rows : p.columns, count = p.rows * p.columns;
+  float *a = values(p.rows * p.depth + LKS_PRODUCT_SLACK, 1);
+  float *b = values(p.depth * p.columns + LKS_PRODUCT_SLACK, 2);
+  float *expected = values(count, 3), *c = values(count, 4);
+  p.a = a;
+  p.b = b;
+  p.c = expected;
+  lks_product_cpu(&p);
+  for (int64_t i = 0; i < 12; ++i) {
+    const int64_t cut = least + (size - 2 * least) * i / 11;
+    lks_product first = p, second = p;
+    *(by_rows ? &first.rows : &first.columns) = cut;
+    *(by_rows ? &second.rows : &second.columns) = size - cut;
+    first.c = c;
+    second.c = c + (by_rows ? cut * p.c_row : cut);
+    second.a += by_rows ? cut * p.a_row : 0;
+    second.b += by_rows ? 0 : cut * p.b_column;
+    lks_product_cpu(&first);
+    lks_product_cpu(&second);
+    assert_memory_equal(c, expected, (size_t)count * sizeof *c);
+  }
+  free(a);
+  free(b);
+  free(expected);
+  free(c);
+}
+
+/* Where a product is said to divide freely, it does, ours and BLAS'; ours always is. */
+static void test_divides(void **state) {
+  (void)state;
+  static const struct {
+    int64_t rows, columns, depth, weights;
+    bool few;
+  } sizes[] = {{64, 128, 96, 1, false},       {5, 33, 600, 1, false},
+               {130, 10, 70, 1, false},       {17, 200, 300, MANY, true},
+               {40, 65, 700, MANY, true},     {64, 700, 300, MANY, false},
+               {100, 1000, 410, MANY, false}, {49, 96, 64, MANY, false}};
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; ++i) {
+    const int64_t m = sizes[i].rows, n = sizes[i].columns, k = sizes[i].depth;
+    lks_product p = {.rows = m, .columns = n, .depth = k, .c_row = n};
+    p.weights = sizes[i].weights;
+    p.few = sizes[i].few;
+    const lks_product like[] = {{.a_row = k, .a_depth = 1, .b_depth = n, .b_column = 1},
+                                {.a_row = k, .a_depth = 1, .b_depth = 1, .b_column = k},
+                                {.a_row = 1, .a_depth = m, .b_depth = n, .b_column = 1}};
+    for (size_t way = 0; way < sizeof like / sizeof *like; ++way) {
+      const bool by_rows = like[way].a_row == 1;
+      const int64_t least = by_rows ? 1 : 16;
+      p.a_row = like[way].a_row;
+      p.a_depth = like[way].a_depth;
+      p.b_depth = like[way].b_depth;
+      p.b_column = like[way].b_column;
+      const bool divides = lks_product_divides(&p, by_rows, least);
+      assert_true(divides || !lks_product_is_own(&p));
+      if (divides && (by_rows ? m : n) >= 2 * least) {
+        check_parts(&p, by_rows, least);
+      }
+    }
+  }
+}
+
 static void test_not_finite(void **state) {
   (void)state;
   float a[20 + LKS_PRODUCT_SLACK] = {0}, b[20 + LKS_PRODUCT_SLACK] = {0}, c = 0.0f;
@@ -231,9 +295,10 @@ static void test_not_finite(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_edges),   cmocka_unit_test(test_deep),
-      cmocka_unit_test(test_narrow),  cmocka_unit_test(test_blas),
-      cmocka_unit_test(test_few),     cmocka_unit_test(test_columns),
-      cmocka_unit_test(test_aliased), cmocka_unit_test(test_not_finite)};
+      cmocka_unit_test(test_edges),     cmocka_unit_test(test_deep),
+      cmocka_unit_test(test_narrow),    cmocka_unit_test(test_blas),
+      cmocka_unit_test(test_few),       cmocka_unit_test(test_columns),
+      cmocka_unit_test(test_aliased),   cmocka_unit_test(test_divides),
+      cmocka_unit_test(test_not_finite)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

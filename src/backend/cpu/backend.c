@@ -72,12 +72,12 @@ static lks_status open_cpu(const lks_backend_request *request, void **state, lks
     (void)fprintf(stderr, "lockstep: warning: %s\n", note);
   }
   cpu->exchange.profile = request->profile;
+  use_threads(cpu, cpu->threads);
   if (plan->gradients == LKS_BY_OWNERS) {
     TRY(lks_owners_open(cpu, err));
   } else if (plan->gradients == LKS_BY_LEADER) {
     TRY(lks_lead_open(cpu, err));
   }
-  use_threads(cpu, cpu->threads);
   *state = cpu;
   cpu = NULL;
 cleanup:

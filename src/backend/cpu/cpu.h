@@ -9,12 +9,14 @@
  *   pointwise.c  activations, dropout, gather
  *   loss.c       losses with gradients, metrics
  *   update.c     the optimizers, over any slice of the flat arenas
- *   exchange.c   summing gradients, and who updates what */
+ *   exchange.c   summing gradients, and who updates what
+ *   shares.c     how much of divided work each rank takes */
 #ifndef LKS_BACKEND_CPU_CPU_H
 #define LKS_BACKEND_CPU_CPU_H
 
 #include "backend/backend.h"
 #include "backend/cpu/exchange.h"
+#include "backend/cpu/shares.h"
 #include "base/hot.h"
 #include "world/world.h"
 
@@ -48,6 +50,8 @@ typedef struct lks_cpu {
   float *work;                      /* [plan->work_floats], this rank's */
   lks_shared common;                /* by owners: [plan->common.floats] */
   bool is_common;                   /* whether that is the node's; else each rank has its own */
+  lks_shares shares;                /* by owners, in common: of columns and of parameters */
+  double divided;                   /* s that this rank's share of the current step took so far */
   lks_lead *lead;                   /* by the leader; else NULL */
   lks_exchange exchange;            /* owns parameters, gradients and slots */
   lks_set_threads set_blas_threads; /* NULL: the BLAS has no such call */
@@ -128,6 +132,10 @@ void lks_dense_forward_cpu(const lks_op *op, int64_t rows, float *work, const fl
  * to what is there. */
 void lks_dense_weights_cpu(const lks_op *op, int64_t rows, const float *work, int64_t first,
                            int64_t end, bool accumulate, float *dw);
+/* Whether parts of it (of at least `least` columns, or rows of dW) have the bits that they have in
+ * the whole, however it is divided (product.h). Nothing of work and parameters is touched. */
+bool lks_dense_divides_cpu(const lks_op *op, int64_t rows, float *work, const float *parameters,
+                           int64_t least);
 /* db; nothing without a bias. */
 void lks_dense_bias_cpu(const lks_op *op, int64_t rows, const float *work, float *gradients,
                         bool accumulate);

@@ -246,9 +246,9 @@ void lks_exchange_update_own(lks_exchange *exchange, const lks_update *update) {
                       exchange->gradients + exchange->first);
 }
 
-/* Behind the control block, which peers may still be reading. */
+/* Behind the control block, which peers may still be reading; then the time. */
 static size_t verdict_at(const lks_exchange *exchange, lks_verdict verdict) {
-  _Static_assert(LKS_CONTROL_FLOATS + LKS_VERDICTS <= LKS_TENSOR_ALIGN, "verdicts fit behind it");
+  _Static_assert(LKS_CONTROL_FLOATS + LKS_VERDICTS < LKS_TENSOR_ALIGN, "all fits behind it");
   return exchange->layout.parameter_floats + LKS_CONTROL_FLOATS + (size_t)verdict;
 }
 
@@ -262,6 +262,20 @@ int lks_exchange_count_verdicts(const lks_exchange *exchange, lks_verdict verdic
     ranks += peer_of(exchange, rank)[verdict_at(exchange, verdict)] != 0.0f ? 1 : 0;
   }
   return ranks;
+}
+
+static size_t time_at(const lks_exchange *exchange) {
+  return verdict_at(exchange, LKS_VERDICT_BAD) + LKS_VERDICTS;
+}
+
+void lks_exchange_tell_time(lks_exchange *exchange, double seconds) {
+  exchange->gradients[time_at(exchange)] = (float)seconds;
+}
+
+void lks_exchange_hear_times(const lks_exchange *exchange, float *took) {
+  for (int rank = 0; rank < exchange->layout.local_size; ++rank) {
+    took[rank] = peer_of(exchange, rank)[time_at(exchange)];
+  }
 }
 
 /* sum[count] = sum over nodes in node order; the same bits on all of them. */

@@ -9,6 +9,9 @@
  *   4. Barrier: verdicts complete. Each updates its slice.
  *   5. Barrier: parameters complete.
  *
+ * Columns and slices are as wide as the ranks' cores are fast (shares.h), where no bit depends on
+ * it; rows are divided evenly, for sums of losses are added rank by rank.
+ *
  * By rows, a rank reads (n - 1) / n of the parameters' gradients from its peers; here as much of
  * the activations, which is less (owners_pay in plan.c). A product over all rows also writes a
  * gradient once, not once a rank, and its sums have the same order on any number of ranks.
@@ -24,6 +27,8 @@
 #include "base/finite.h"
 #include "base/pages.h"
 
+enum { LINE = 16 }; /* floats of a cache line */
+
 /* Memory of this rank's own. */
 static lks_status open_apart(lks_cpu *cpu, size_t bytes, lks_error *err) {
   lks_status st = LKS_OK;
@@ -33,57 +38,6 @@ static lks_status open_apart(lks_cpu *cpu, size_t bytes, lks_error *err) {
                   "out of memory for %zu bytes of activations", bytes);
   }
   return lks_agree(cpu->world, st, err);
-}
-
-lks_status lks_owners_open(lks_cpu *cpu, lks_error *err) {
-  lks_status st = LKS_OK;
-  const lks_plan *plan = cpu->plan;
-  const size_t bytes = plan->common.floats * sizeof(float);
-  const bool sharing = cpu->exchange.everyone == MPI_COMM_NULL;
-  cpu->common = (lks_shared){.window = MPI_WIN_NULL};
-  if (cpu->world->size == 1) {
-    TRY(open_apart(cpu, bytes, err));
-    cpu->is_common = true;
-  } else {
-    const lks_status opened =
-        sharing ? lks_shared_open(cpu->world, bytes, &cpu->common, err) : LKS_NO_MEMORY;
-    cpu->is_common = lks_agree(cpu->world, opened, err) == LKS_OK;
-  }
-  if (cpu->is_common) {
-    size_t first = 0, count = 0;
-    lks_plan_slice(plan, cpu->world->rank, cpu->world->size, &first, &count);
-    lks_exchange_own(&cpu->exchange, first, count);
-    goto cleanup;
-  }
-  if (sharing && cpu->world->rank == 0) {
-    (void)fprintf(stderr, "lockstep: warning: the node has too little shared memory for a batch's "
-                          "activations: every rank makes gradients of its own rows (slower); a "
-                          "larger /dev/shm mends it\n");
-  }
-  lks_shared_close(&cpu->common);
-  TRY(open_apart(cpu, bytes, err));
-cleanup:
-  return st;
-}
-
-void lks_owners_close(lks_cpu *cpu) {
-  if (cpu->plan->gradients == LKS_BY_OWNERS) {
-    lks_shared_close(&cpu->common);
-  }
-}
-
-/* The same operation on rows from `first` on. */
-static lks_op from_row(const lks_op *op, size_t first) {
-  lks_op moved = *op;
-  const size_t in = first * (size_t)op->inputs, out = first * (size_t)op->outputs;
-  const bool down = op->kind == LKS_OP_DENSE_BACKWARD_INPUT;
-  moved.in += op->kind == LKS_OP_DENSE_FORWARD ? in : out;
-  moved.out += down ? in : out;
-  moved.y += down ? in : out;
-  moved.z += down ? in : out;
-  /* Masks take a byte a unit, in whole floats a row. */
-  moved.aux += op->rate > 0.0f ? first * (size_t)((op->outputs + 3) / 4) : out;
-  return moved;
 }
 
 /* Whether ranks divide a product by columns. BLAS copies what it multiplies: all weights and a
@@ -103,22 +57,120 @@ static bool is_by_columns(const lks_cpu *cpu, const lks_op *op) {
 }
 
 /* Where a rank's columns begin: whole cache lines, the last rank takes what is left. */
-static int64_t first_column(int64_t columns, int rank, int ranks) {
-  enum { LINE = 16 }; /* floats */
-  return rank < ranks ? columns / LINE * rank / ranks * LINE : columns;
+static int64_t first_column(const lks_cpu *cpu, int64_t columns, int rank) {
+  const double begin = lks_shares_begin(&cpu->shares, rank);
+  return rank < cpu->shares.ranks ? (int64_t)((double)(columns / LINE) * begin) * LINE : columns;
+}
+
+static void own_slice(lks_cpu *cpu) {
+  const int rank = cpu->world->rank;
+  const size_t first = lks_plan_cut(cpu->plan, lks_shares_begin(&cpu->shares, rank));
+  const size_t end = lks_plan_cut(cpu->plan, lks_shares_begin(&cpu->shares, rank + 1));
+  lks_exchange_own(&cpu->exchange, first, end - first);
+}
+
+/* Whether all that is divided has the same bits however it is. */
+static bool divides_freely(lks_cpu *cpu) {
+  const lks_plan *plan = cpu->plan;
+  const int64_t rows = plan->batch_size;
+  float *work = cpu->common.base;
+  const float *parameters = cpu->exchange.values.w;
+  bool freely = true;
+  for (int i = 0; freely && i < plan->train.count; ++i) {
+    lks_op op = plan->train.ops[i];
+    if (is_by_columns(cpu, &op)) {
+      const int64_t columns = op.kind == LKS_OP_DENSE_FORWARD ? op.outputs : op.inputs;
+      const double fewest = (double)columns * LKS_LEAST_SHARE / cpu->world->size;
+      const int64_t least = (int64_t)fewest / LINE * LINE;
+      op.few = lks_is_few_cpu(cpu, &op);
+      freely = lks_dense_divides_cpu(&op, rows, work, parameters, least > LINE ? least : LINE);
+    }
+  }
+  for (int i = 0; freely && i < plan->weights.count; ++i) {
+    lks_op op = plan->weights.ops[i];
+    op.few = lks_is_few_cpu(cpu, &op);
+    freely = lks_dense_divides_cpu(&op, rows, work, parameters, 1);
+  }
+  return freely;
+}
+
+/* Shares follow the cores' speed where no bit depends on them and each rank has one core, whose
+ * speed it can tell. */
+static lks_status open_shares(lks_cpu *cpu, lks_error *err) {
+  lks_status st = LKS_OK;
+  lks_world *world = cpu->world;
+  TRY(lks_agree(world, lks_shares_open(&cpu->shares, world->size, err), err));
+  int here = world->size > 1 && cpu->threads == 1 && !cpu->exchange.barrier.crowded;
+  int everywhere = 0;
+  here = here && divides_freely(cpu);
+  TRY_MPI(MPI_Allreduce(&here, &everywhere, 1, MPI_INT, MPI_MIN, world->comm));
+  cpu->shares.follow = everywhere != 0;
+  own_slice(cpu);
+cleanup:
+  return st;
+}
+
+lks_status lks_owners_open(lks_cpu *cpu, lks_error *err) {
+  lks_status st = LKS_OK;
+  const lks_plan *plan = cpu->plan;
+  const size_t bytes = plan->common.floats * sizeof(float);
+  const bool sharing = cpu->exchange.everyone == MPI_COMM_NULL;
+  cpu->common = (lks_shared){.window = MPI_WIN_NULL};
+  if (cpu->world->size == 1) {
+    TRY(open_apart(cpu, bytes, err));
+    cpu->is_common = true;
+  } else {
+    const lks_status opened =
+        sharing ? lks_shared_open(cpu->world, bytes, &cpu->common, err) : LKS_NO_MEMORY;
+    cpu->is_common = lks_agree(cpu->world, opened, err) == LKS_OK;
+  }
+  if (cpu->is_common) {
+    return open_shares(cpu, err);
+  }
+  if (sharing && cpu->world->rank == 0) {
+    (void)fprintf(stderr, "lockstep: warning: the node has too little shared memory for a batch's "
+                          "activations: every rank makes gradients of its own rows (slower); a "
+                          "larger /dev/shm mends it\n");
+  }
+  lks_shared_close(&cpu->common);
+  TRY(open_apart(cpu, bytes, err));
+cleanup:
+  return st;
+}
+
+void lks_owners_close(lks_cpu *cpu) {
+  if (cpu->plan->gradients == LKS_BY_OWNERS) {
+    lks_shared_close(&cpu->common);
+    lks_shares_close(&cpu->shares);
+  }
+}
+
+/* The same operation on rows from `first` on. */
+static lks_op from_row(const lks_op *op, size_t first) {
+  lks_op moved = *op;
+  const size_t in = first * (size_t)op->inputs, out = first * (size_t)op->outputs;
+  const bool down = op->kind == LKS_OP_DENSE_BACKWARD_INPUT;
+  moved.in += op->kind == LKS_OP_DENSE_FORWARD ? in : out;
+  moved.out += down ? in : out;
+  moved.y += down ? in : out;
+  moved.z += down ? in : out;
+  /* Masks take a byte a unit, in whole floats a row. */
+  moved.aux += op->rate > 0.0f ? first * (size_t)((op->outputs + 3) / 4) : out;
+  return moved;
 }
 
 /* This rank's columns of a product, of the rows of all. */
 static void run_columns(lks_cpu *cpu, const lks_op *op, int64_t rows, float *work) {
   const float *parameters = cpu->exchange.values.w;
-  const int rank = cpu->world->rank, ranks = cpu->world->size;
+  const int rank = cpu->world->rank;
   const bool forward = op->kind == LKS_OP_DENSE_FORWARD;
   const int64_t columns = forward ? op->outputs : op->inputs;
-  const int64_t first = first_column(columns, rank, ranks);
-  const int64_t end = first_column(columns, rank + 1, ranks);
+  const int64_t first = first_column(cpu, columns, rank);
+  const int64_t end = first_column(cpu, columns, rank + 1);
   if (first == end) {
     return;
   }
+  const double began = lks_now();
   lks_op here = *op;
   here.few = lks_is_few_cpu(cpu, op);
   if (forward) {
@@ -126,6 +178,7 @@ static void run_columns(lks_cpu *cpu, const lks_op *op, int64_t rows, float *wor
   } else {
     lks_dense_input_cpu(&here, rows, work, parameters, first, end);
   }
+  cpu->divided += lks_now() - began;
 }
 
 /* An operation on this rank's rows, which begin at `first`. */
@@ -222,6 +275,7 @@ static lks_status step_common(lks_cpu *cpu, const lks_step *step, const lks_upda
   double times[3] = {cpu->profile ? lks_now() : 0.0};
   bool finite = true;
   lks_slice slice;
+  cpu->divided = 0.0;
   TRY(run_train(cpu, step, rows > 0 ? step->feed->first : 0, rows, &b, &finite, err));
   lks_put_control_cpu(exchange->gradients + p, cpu->plan->model, &step->votes, &b, rows, finite);
   times[1] = cpu->profile ? lks_now() : 0.0;
@@ -235,9 +289,17 @@ static lks_status step_common(lks_cpu *cpu, const lks_step *step, const lks_upda
   control->not_finite += slice.bad;
   control->not_finite_here = !slice.finite;
   if (lks_exchange_may_update(control)) {
+    const double began = lks_now();
     lks_slice_update(cpu, b.work, step->global_rows, update, slice.whole);
+    cpu->divided += lks_now() - began;
   }
+  lks_exchange_tell_time(exchange, cpu->divided);
   TRY(lks_exchange_meet(exchange, err)); /* parameters complete */
+  if (cpu->shares.follow) {
+    lks_exchange_hear_times(exchange, cpu->shares.took);
+    lks_shares_follow(&cpu->shares);
+    own_slice(cpu);
+  }
   times[2] = cpu->profile ? lks_now() : 0.0;
   cpu->compute += times[1] - times[0];
   cpu->exchanged += times[2] - times[1];

@@ -3,8 +3,10 @@
 #include "backend/cpu/product.h"
 
 #include <cblas.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/random.h"
 #include "plan/plan.h"
 
 /* Weights up to LKS_LARGE_WEIGHTS are ours: what a second cache holds beside a block's activations.
@@ -325,4 +327,80 @@ void lks_product_cpu(const lks_product *product) {
                                 .add = product->add};
     run_panels(&turned, level, false);
   }
+}
+
+/* ---- whether BLAS may be given a product in parts */
+
+static void fill(float *values, size_t count) {
+  for (size_t i = 0; i < count; ++i) {
+    values[i] = lks_uniform(lks_philox((uint32_t)i, 0, 0, 0, 0, 0).v[0]) - 0.5f;
+  }
+}
+
+static int64_t least_of(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+
+/* The product, small enough to be tried: as many rows (or columns) as parts of `least` and whole
+ * tiles need; of the rest as much as makes BLAS take the ways that it takes for large ones. */
+static lks_product shrink(const lks_product *whole, bool by_rows, int64_t least) {
+  enum { TILES = 131, ROWS = 64, COLUMNS = 256, DEPTH_TRIED = 1024 };
+  lks_product p = *whole;
+  const int64_t divided = 2 * least + TILES;
+  p.rows = least_of(p.rows, by_rows ? divided : ROWS);
+  p.columns = least_of(p.columns, by_rows ? COLUMNS : divided);
+  p.depth = least_of(p.depth, DEPTH_TRIED);
+  *(p.a_depth == 1 ? &p.a_row : &p.a_depth) = p.a_depth == 1 ? p.depth : p.rows;
+  *(p.b_column == 1 ? &p.b_depth : &p.b_column) = p.b_column == 1 ? p.columns : p.depth;
+  p.c_row = p.columns;
+  p.add = false;
+  return p;
+}
+
+static void run_part(const lks_product *p, bool by_rows, int64_t first, int64_t count) {
+  lks_product part = *p;
+  if (by_rows) {
+    part.rows = count;
+    part.a += first * p->a_row;
+    part.c += first * p->c_row;
+  } else {
+    part.columns = count;
+    part.b += first * p->b_column;
+    part.c += first;
+  }
+  by_blas(&part);
+}
+
+bool lks_product_divides(const lks_product *whole, bool by_rows, int64_t least) {
+  enum { MOST = 128 };
+  if (lks_product_is_own(whole)) {
+    return true;
+  }
+  least = least_of(least, MOST);
+  lks_product p = shrink(whole, by_rows, least);
+  const int64_t size = by_rows ? p.rows : p.columns;
+  const size_t a = (size_t)(p.rows * p.depth), b = (size_t)(p.depth * p.columns);
+  const size_t c = (size_t)(p.rows * p.columns);
+  float *memory = malloc((a + b + 2 * c) * sizeof *memory);
+  if (memory == NULL) {
+    return false;
+  }
+  fill(memory, a + b);
+  float *expected = memory + a + b, *made = expected + c;
+  p.a = memory;
+  p.b = memory + a;
+  p.c = expected;
+  by_blas(&p);
+  p.c = made;
+  const int64_t cuts[] = {least, least + 5, size / 2, size - least};
+  bool same = true;
+  for (size_t i = 0; same && i < sizeof cuts / sizeof *cuts; ++i) {
+    if (cuts[i] >= least && cuts[i] <= size - least) {
+      run_part(&p, by_rows, 0, cuts[i]);
+      run_part(&p, by_rows, cuts[i], size - cuts[i]);
+      same = memcmp(made, expected, c * sizeof *made) == 0;
+    }
+  }
+  free(memory);
+  return same;
 }

@@ -30,6 +30,13 @@ typedef struct lks_product {
 /* Allocates nothing. */
 void lks_product_cpu(const lks_product *product);
 
+/* Whether parts of such a product, of its rows or its columns, at least `least` each, have the same
+ * bits as in the whole. Those of our own do: a tile adds in the order of depth, whatever its size.
+ * BLAS is tried, on products of its own that are as large as tells: OpenBLAS' kernels for AVX-512
+ * do from some million multiplications on, those for AVX2 never. Pointers are not used. Allocates.
+ */
+bool lks_product_divides(const lks_product *whole, bool by_rows, int64_t least);
+
 /* Asks the cache for an operand of a product of so many weights that another core wrote: `rows`
  * rows of `width` floats, `stride` apart. Our own tiles read across rows, where the processor
  * foresees little and each line would be waited for; BLAS copies its operands in order, so then it

@@ -150,16 +150,19 @@ lks_status lks_slice_make(lks_cpu *cpu, float *work, int64_t rows, lks_slice *sl
   lks_status st = LKS_OK;
   lks_exchange *exchange = &cpu->exchange;
   const size_t first = exchange->first, count = exchange->count;
-  const double began = cpu->profile ? lks_now() : 0.0;
+  const double began = lks_now();
   const bool strips = has_strips(cpu);
   *slice = (lks_slice){.whole = !strips};
   slice->finite = make_gradients(cpu, work, rows, first, count, false);
   lks_exchange_set_verdict(exchange, LKS_VERDICT_BAD, !slice->finite);
   lks_exchange_set_verdict(exchange, LKS_VERDICT_UNSURE,
                            strips && !are_surely_finite(cpu, work, rows));
-  const double took = cpu->profile ? lks_now() - began : 0.0;
-  cpu->compute += took;
-  cpu->exchanged -= took;
+  const double took = lks_now() - began;
+  cpu->divided += took;
+  if (cpu->profile) {
+    cpu->compute += took;
+    cpu->exchanged -= took;
+  }
   TRY(lks_exchange_meet(exchange, err)); /* verdicts complete */
   slice->bad = lks_exchange_count_verdicts(exchange, LKS_VERDICT_BAD);
   if (slice->bad > 0 || lks_exchange_count_verdicts(exchange, LKS_VERDICT_UNSURE) == 0) {
