@@ -23,6 +23,8 @@ struct lks_h5_dataset {
   char *shown;    /* its file, for messages */
   char *name;
   lks_h5_info info;
+  int fd;        /* of the file that holds it, HDF5's own; -1: not known */
+  int64_t bytes; /* that this file had when the dataset was opened */
 };
 
 /* What an HDF5 call was about, for its message. */
@@ -80,6 +82,11 @@ lks_status lks_h5_check_virtual(hid_t dataset, hid_t made_by, const lks_h5_where
                                 lks_error *err) LKS_MUST_USE;
 lks_status lks_h5_check_external(hid_t dataset, hid_t made_by, const lks_h5_where *where,
                                  lks_error *err) LKS_MUST_USE;
+
+/* Notes how long the file of an open dataset is; and, after values were read of it, LKS_DATA where
+ * it is shorter now: HDF5 takes what is behind a file's end for zeros, and says nothing. */
+void lks_h5_watch_length(lks_h5_dataset *dataset);
+lks_status lks_h5_check_length(const lks_h5_dataset *dataset, lks_error *err) LKS_MUST_USE;
 
 /* Fills what a dataset's elements and shape are. */
 lks_status lks_h5_describe(hid_t dataset, const lks_h5_where *where, lks_h5_info *info,

@@ -16,6 +16,7 @@ lks_status lks_h5_wrap(hid_t id, lks_h5 *file, const char *name, lks_h5_dataset 
   const lks_h5_where where = {file->writing, file->shown, name};
   lks_h5_dataset *made = calloc(1, sizeof(*made));
   TRY_ALLOC(made);
+  made->fd = -1;
   made->writer = file->writing ? file : NULL;
   made->shown = strdup(file->shown);
   TRY_ALLOC(made->shown);
@@ -23,6 +24,9 @@ lks_status lks_h5_wrap(hid_t id, lks_h5 *file, const char *name, lks_h5_dataset 
   TRY_ALLOC(made->name);
   TRY(lks_h5_describe(id, &where, &made->info, err));
   made->id = id;
+  if (!file->writing) {
+    lks_h5_watch_length(made);
+  }
   *dataset = made;
   return LKS_OK;
 cleanup:
@@ -198,6 +202,7 @@ static lks_status read_rows(lks_h5_dataset *dataset, int64_t first, int64_t coun
   memory = H5Screate_simple(info->rank > 0 ? info->rank : 1, size, NULL);
   TRY_H5(memory, &where);
   const herr_t done = H5Dread(dataset->id, type, memory, space, H5P_DEFAULT, out);
+  TRY(lks_h5_check_length(dataset, err)); /* first, for it explains an error too */
   if (done < 0) {
     TRY(lks_h5_fail_read(dataset->id, &where, err));
   }

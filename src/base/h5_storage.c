@@ -1,6 +1,51 @@
 /* How the values of a dataset are stored, and whether they can be had. */
 #include "base/h5_internal.h"
 
+#include <sys/stat.h>
+
+/* ---- the file */
+
+/* Bytes of the file; -1: not known. */
+static int64_t size_of(int fd) {
+  struct stat about;
+  return fd >= 0 && fstat(fd, &about) == 0 ? (int64_t)about.st_size : -1;
+}
+
+/* The descriptor of the file that holds an object, which a link may have led to; -1 where the
+ * driver has none. */
+static int descriptor_of(hid_t object) {
+  int fd = -1;
+  void *handle = NULL;
+  const hid_t file = H5Iget_file_id(object);
+  const hid_t access = file >= 0 ? H5Fget_access_plist(file) : -1;
+  if (access >= 0 && H5Pget_driver(access) == H5FD_SEC2 &&
+      H5Fget_vfd_handle(file, H5P_DEFAULT, &handle) >= 0 && handle != NULL) {
+    fd = *(const int *)handle;
+  }
+  if (access >= 0) {
+    (void)H5Pclose(access);
+  }
+  if (file >= 0) {
+    (void)H5Fclose(file);
+  }
+  return fd;
+}
+
+void lks_h5_watch_length(lks_h5_dataset *dataset) {
+  dataset->fd = descriptor_of(dataset->id);
+  dataset->bytes = size_of(dataset->fd);
+}
+
+lks_status lks_h5_check_length(const lks_h5_dataset *dataset, lks_error *err) {
+  const int64_t bytes = size_of(dataset->fd);
+  if (bytes < 0 || bytes >= dataset->bytes) {
+    return LKS_OK;
+  }
+  return lks_fail(err, LKS_DATA, "write it again, and leave it alone while a run reads it",
+                  "%s: became shorter while it was in use: %lld of %lld bytes are there",
+                  dataset->shown, (long long)bytes, (long long)dataset->bytes);
+}
+
 /* ---- filters */
 
 static lks_status check_filters(hid_t dataset, const lks_h5_where *where, lks_error *err) {

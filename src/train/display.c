@@ -88,7 +88,13 @@ void lks_display_epoch(lks_display *display, int64_t epoch, int64_t steps, doubl
   (void)fflush(stdout);
 }
 
+void lks_display_number(char out[32], double value) {
+  const double size = fabs(value);
+  (void)snprintf(out, 32, (size > 1e-3 && size < 1e15) || value == 0.0 ? "%.4f" : "%.4e", value);
+}
+
 void lks_display_value(lks_text *text, const char *name, double value) {
-  lks_text_add(text, fabs(value) > 1e-3 || value == 0.0 ? "%s%s: %.4f" : "%s%s: %.4e",
-               text->length > 0 ? " - " : "", name, value);
+  char number[32];
+  lks_display_number(number, value);
+  lks_text_add(text, "%s%s: %s", text->length > 0 ? " - " : "", name, number);
 }

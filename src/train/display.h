@@ -30,7 +30,10 @@ void lks_display_step(lks_display *display, int64_t epoch, int64_t step, double 
 void lks_display_epoch(lks_display *display, int64_t epoch, int64_t steps, double seconds,
                        const char *values);
 
-/* Appends "name: value" as Keras prints it: %.4f, or %.4e at or under 1e-3. */
+/* A value as Keras prints it: %.4f, or %.4e at or under 1e-3; and from 1e15 on, where digits after
+ * the point mean nothing. */
+void lks_display_number(char out[32], double value);
+/* Appends "name: value", such a value. */
 void lks_display_value(lks_text *text, const char *name, double value);
 
 #endif

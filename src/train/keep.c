@@ -176,7 +176,10 @@ lks_status lks_trainer_log_end(lks_trainer *trainer, const char *reason, lks_err
     goto cleanup;
   }
   /* After an error the parameters of this step may be nowhere but in the backend. */
-  const bool known = trainer->saved_step == trainer->progress.step;
+  lks_error ignored;
+  const bool known =
+      trainer->saved_step == trainer->progress.step &&
+      (trainer->writer == NULL || lks_writer_wait(trainer->writer, &ignored) == LKS_OK);
   const float *parameters = trainer->state.parameters;
   if (trainer->progress.complete && trainer->progress.stop_epoch > 0 &&
       trainer->settings->early.present) {

@@ -175,10 +175,17 @@ static void print_end(const lks_trainer *trainer) {
                  settings->run.folder);
     return;
   }
-  (void)snprintf(value, sizeof value, "%.4f", chosen ? progress->stop_best : progress->best);
+  lks_display_number(value, chosen ? progress->stop_best : progress->best);
   (void)printf("Done in %s: best %s %s at epoch %lld; %s/model.weights.h5\n", seconds,
                chosen ? settings->early.monitor : settings->checkpoint.best, value,
                (long long)epoch, settings->run.folder);
+}
+
+/* A STOP that came too late to stop anything must not stop what continues this run. */
+static void remove_late_stop(const lks_trainer *trainer) {
+  char path[4200];
+  (void)snprintf(path, sizeof path, "%s/STOP", trainer->settings->run.folder);
+  (void)unlink(path);
 }
 
 /* After the last epoch: the weights to use, the log's last line. */
@@ -190,6 +197,7 @@ static lks_status finish(lks_trainer *trainer, lks_error *err) {
       st = lks_trainer_log_end(trainer, trainer->progress.stopped_early ? "early_stopping" : "done",
                                err);
     }
+    remove_late_stop(trainer);
     if (st == LKS_OK) {
       print_end(trainer);
     }
@@ -248,6 +256,7 @@ static lks_status say_complete(lks_trainer *trainer, lks_error *err) {
   lks_status st = LKS_OK;
   if (trainer->world->rank == 0) {
     st = mend_complete(trainer, err);
+    remove_late_stop(trainer);
   }
   TRY(lks_agree(trainer->world, st, err));
   if (trainer->world->rank == 0) {

@@ -187,5 +187,32 @@ class RawTest(ElsewhereTest):
         self.refuse("data.h5", r"'x' lie in .*not there\): /.*/gone\.raw .*; copy or link")
 
 
+class ShorterTest(harness.ProgramTest):
+    """A file that loses its end while a run streams it: HDF5 gives zeros for what is gone."""
+
+    def begin(self, cut, ranks, **data):
+        x, y = regression_rows(6000)
+        self.write_h5("data.h5", x=x, y=y)
+        self.write_h5("other.h5", x=x, y=y)
+        order = {"order": "windows", "window": 500, "memory_per_node": "64K", **data}
+        config = regression_config(data=order, train={"epochs": 1000000})
+        running = self.start("train", self.write_config(config), ranks=ranks)
+        log = self.path("run")
+        running.until(lambda: len(harness.read_log(log)) > 1, "an epoch")
+        os.truncate(self.path(cut), 9000)
+        self.assertEqual(running.wait(), 3, running.text())
+        words = rf"{cut}: became shorter while it was in use: 9000 of \d+ bytes are there"
+        self.assertRegex(running.text(), words)
+
+    def test_training_rows(self):
+        for ranks in (0, 2):
+            self.begin("data.h5", ranks)
+            shutil.rmtree(self.path("run"))
+
+    def test_validation_rows(self):
+        file = {"file": "other.h5", "features": "x", "targets": "y"}
+        self.begin("other.h5", 2, validation=file)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -196,11 +196,11 @@ class StorageErrorTest(ErrorTest):
         for ranks in RANKS:
             self.fail_with(7, ["nowhere/out.h5", WHERE], "predict", "run", *out, ranks=ranks)
 
-    def full_disk(self, after):
-        """Environment in which this test's folder takes only so many more bytes."""
+    def full_disk(self, after, folder="run"):
+        """Environment in which this folder takes only so many more bytes."""
         return {
             "LD_PRELOAD": harness.build_library("full_disk", self.folder),
-            "FULL_DISK": os.path.realpath(self.path("run")),
+            "FULL_DISK": os.path.realpath(self.path(folder)),
             "FULL_DISK_AFTER": str(after),
             "ASAN_OPTIONS": "verify_asan_link_order=0",
         }
@@ -225,6 +225,17 @@ class StorageErrorTest(ErrorTest):
         # With room again the same command does the whole run.
         self.succeed("train", config, *units)
         self.assertEqual(len(harness.checkpoints(self.path("run"))), 3)
+
+    def test_full_disk_for_checkpoints(self):
+        """The log's last line has no hash of parameters that nothing holds."""
+        env = self.full_disk(1000, "run/checkpoints")
+        for ranks in RANKS:
+            line = ["train", self.config, "--overwrite", "train.epochs=1"]
+            self.fail_with(7, ["No space left"], *line, env=env, ranks=ranks)
+            end = harness.read_log(self.path("run"))[-1]
+            self.assertEqual((end["event"], end["reason"]), ("end", "error"))
+            self.assertIsNone(end["weights_hash"])
+            self.assertEqual(harness.checkpoints(self.path("run")), [])
 
     def test_full_disk_for_the_output(self):
         self.succeed("train", self.config)

@@ -76,6 +76,24 @@ class PrintedTest(harness.ProgramTest):
         )
         self.assertEqual(result.returncode, 7)
 
+    def test_large_and_small_numbers(self):
+        """The last line has the value of the epoch's, whatever its size."""
+        x, _ = regression_rows(64)
+        large, small, other = r"\d\.\d{4}e\+\d\d", r"\d\.\d{4}e-0\d", r"\d+\.\d{4}"
+        for size, words in ((1e15, large), (1e-3, small), (1.0, other)):
+            self.write_h5("data.h5", x=x, y=size * x[:, :1])
+            config = regression_config(
+                model=[{"dense": {"units": 1, "kernel_initializer": "zeros"}}],
+                train={"epochs": 1},
+                optimizer={"name": "sgd", "learning_rate": 1e-30},
+            )
+            out = self.succeed("train", self.write_config(config), "--overwrite").out
+            loss = harness.read_log(self.path("run"))[1]["loss"]
+            value = re.search(r"best loss (\S+) at epoch 1;", out).group(1)
+            self.assertRegex(value, f"^{words}$")
+            self.assertIn(f"loss: {value}\n", out)
+            self.assertAlmostEqual(float(value) / loss, 1, delta=1e-4)
+
     def test_bar(self):
         x, y = regression_rows(64)
         self.write_h5("data.h5", x=x, y=y)

@@ -132,6 +132,14 @@ class StopTest(ResumeTest):
         self.check_stopped(running)
         self.compare_with_uninterrupted(0)
 
+    def test_stop_file_that_came_too_late(self):
+        """A run that is complete has nothing to stop, and its STOP is not for what comes after."""
+        self.succeed("train", self.config, "train.epochs=1")
+        self.write_text("run/STOP", "")
+        self.assertIn("nothing to do", self.succeed("train", self.config, "train.epochs=1").out)
+        self.assertFalse(os.path.exists(self.path("run", "STOP")))
+        self.succeed("train", self.config, "train.epochs=2")
+
     def test_stop_file_after_the_clock_was_set_back(self):
         env = {"LD_PRELOAD": harness.build_library("late_clock", self.folder)}
         running = self.start("train", self.config, ENDLESS, env=env)
