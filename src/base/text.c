@@ -273,6 +273,13 @@ lks_status lks_path_resolve(lks_arena *arena, const char *folder, const char *pa
                             const char **out, lks_error *err) {
   lks_status st = LKS_OK;
   char current[4096] = "";
+  if (path[0] == '~' && (path[1] == '/' || path[1] == '\0')) { /* no shell has replaced it */
+    folder = getenv("HOME");
+    if (folder == NULL || folder[0] != '/') {
+      FAIL(LKS_CONFIG, "write the whole path", "%s: HOME, which ~ stands for, is not set", path);
+    }
+    path += path[1] == '/' ? 2 : 1;
+  }
   if (path[0] != '/' && (folder == NULL || folder[0] != '/') &&
       getcwd(current, sizeof current) == NULL) {
     if (errno == ENOENT) {

@@ -107,6 +107,23 @@ static void resolves_paths(void **state) {
   lks_arena_free(&arena);
 }
 
+/* Of an override or a file, in which no shell has put the home folder. */
+static void home_folder(void **state) {
+  (void)state;
+  lks_arena arena = {0};
+  lks_error err;
+  const char *out = NULL;
+  assert_int_equal(setenv("HOME", "/home/me", 1), 0);
+  assert_string_equal(resolved(&arena, "/a", "~/runs/b"), "/home/me/runs/b");
+  assert_string_equal(resolved(&arena, NULL, "~"), "/home/me");
+  assert_string_equal(resolved(&arena, "/a", "~you/b"), "/a/~you/b");
+  assert_string_equal(resolved(&arena, "/a", "./~/b"), "/a/~/b");
+  assert_int_equal(unsetenv("HOME"), 0);
+  assert_int_equal(lks_path_resolve(&arena, "/a", "~/b", &out, &err), LKS_CONFIG);
+  assert_non_null(strstr(err.what, "~/b: HOME, which ~ stands for, is not set"));
+  lks_arena_free(&arena);
+}
+
 /* Behind a symbolic link, ".." is the folder above where it leads. */
 static void keeps_what_leads_elsewhere(void **state) {
   (void)state;
@@ -202,6 +219,7 @@ int main(void) {
       cmocka_unit_test(formats_for_people),
       cmocka_unit_test(names_the_nearest),
       cmocka_unit_test(resolves_paths),
+      cmocka_unit_test(home_folder),
       cmocka_unit_test(keeps_what_leads_elsewhere),
       cmocka_unit_test(tells_utf8),
       cmocka_unit_test(errors_are_one_line),
