@@ -9,9 +9,10 @@
 
 #include "train/trainer.h"
 
-/* Names of what a run leaves; beside checkpoints/. */
-static const char *const run_files[] = {"config.yaml", "log.jsonl", "history.h5",
-                                        "model.weights.h5", "devices.h5"};
+/* Names of what a run leaves; beside checkpoints/. The configuration, which says whose the others
+ * are, is written first and so goes last. */
+static const char *const run_files[] = {"log.jsonl", "history.h5", "model.weights.h5", "devices.h5",
+                                        "config.yaml"};
 
 static bool holds_run(const char *folder) {
   char path[4200];
@@ -98,11 +99,13 @@ lks_status lks_trainer_check_folder(const lks_trainer *trainer, lks_error *err) 
   lks_status st = LKS_OK;
   const lks_settings *settings = trainer->settings;
   const bool overwrite = trainer->request->overwrite;
+  const char *const told[] = {"log.jsonl", "history.h5"};
   char path[4200];
   if (trainer->newest != NULL) {
     goto cleanup;
   }
   (void)snprintf(path, sizeof path, "%s/config.yaml", settings->run.folder);
+  const bool was_run = is_there(path);
   const bool given = same_file(path, settings->path);
   if (is_there(path) && (given || !overwrite) && !is_printed(path)) {
     FAIL(LKS_CONFIG, given ? "use run.folder=NEW, or keep this file in another folder" : REMEDY,
@@ -112,6 +115,12 @@ lks_status lks_trainer_check_folder(const lks_trainer *trainer, lks_error *err) 
   if (is_there(path) && !overwrite) {
     FAIL(LKS_CONFIG, REMEDY,
          "%s is there, but no checkpoint to continue from: a new run would remove it", path);
+  }
+  for (size_t i = 0; !was_run && !overwrite && i < sizeof told / sizeof *told; ++i) {
+    (void)snprintf(path, sizeof path, "%s/%s", settings->run.folder, told[i]);
+    if (is_there(path)) {
+      FAIL(LKS_CONFIG, REMEDY, "%s is there, but no run: a new one would replace it", path);
+    }
   }
 cleanup:
   return st;

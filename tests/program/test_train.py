@@ -351,6 +351,17 @@ class OthersFilesTest(TrainTest):
         self.assertEqual(self.bytes_of("run", "model.weights.h5"), model)
         self.assertRegex(self.succeed("train", self.config, "--overwrite").out, "(?i)^new")
 
+    def test_files_that_are_called_as_a_runs(self):
+        for name in ("log.jsonl", "history.h5"):
+            os.makedirs(self.path("run"))
+            self.write_text(f"run/{name}", "mine")
+            words = [rf"run/{name} is there, but no run: a new one would replace it", self.NEW]
+            for ranks in (0, 2):
+                self.fail_with(2, words, "train", self.config, ranks=ranks)
+            self.assertEqual(self.bytes_of("run", name), b"mine")
+            self.succeed("train", self.config, "--overwrite")
+            shutil.rmtree(self.path("run"))
+
     def test_dead_before_its_first_checkpoint(self):
         """Whatever its configuration holds, what such a run leaves is no obstacle."""
         self.succeed("train", self.config)
