@@ -77,7 +77,7 @@ static lks_status write_report(const lks_devices_request *request, const char *p
   lks_device_choice choice;
   lks_error failure;
   lks_error_clear(&failure);
-  st = world->rank == 0 ? lks_file_replaceable(path, "algorithms", inputs, err) : LKS_OK;
+  st = world->rank == 0 ? lks_file_replaceable(path, LKS_CONTENTS_DEVICES, inputs, err) : LKS_OK;
   TRY(lks_agree(world, st, err));
   lks_world_phase(world, "device");
   const lks_status chosen = lks_device_choose(world, &request->options, &choice, &failure);

@@ -101,6 +101,14 @@ static const table tables[] = {
 
 enum { TABLES = sizeof tables / sizeof *tables };
 
+bool lks_device_report_has(const char *name) {
+  bool has = false;
+  for (size_t i = 0; i < TABLES; ++i) {
+    has = has || strcmp(tables[i].name, name) == 0;
+  }
+  return has;
+}
+
 static lks_status write_report(const lks_device_report *report, lks_h5 *file, lks_error *err) {
   lks_status st = LKS_OK;
   for (size_t i = 0; i < TABLES; ++i) {

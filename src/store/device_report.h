@@ -85,6 +85,9 @@ typedef struct lks_device_report {
 extern const lks_field lks_device_fields[], lks_link_fields[], lks_memory_fields[],
     lks_algorithm_fields[], lks_failure_fields[];
 
+/* Whether a report has a table of that name. */
+bool lks_device_report_has(const char *name);
+
 /* Writes the report aside, then renames it. LKS_STORAGE. Not collective. */
 lks_status lks_device_report_store(const lks_device_report *report, const char *path,
                                    lks_error *err) LKS_MUST_USE;

@@ -9,6 +9,7 @@
 
 #include "base/arena.h"
 #include "base/error.h"
+#include "store/contents.h"
 
 /* "FOLDER/.NAME.tmp-PID": where path is written before it is renamed. In the arena. */
 char *lks_aside_path(lks_arena *arena, const char *path);
@@ -24,9 +25,9 @@ lks_status lks_file_write_text(const char *path, const char *text, size_t length
                                lks_error *err) LKS_MUST_USE;
 
 /* Refuses (LKS_USAGE) to put an output where something else is: no regular file, one of the inputs
- * (by device and inode; NULL-terminated), or a file that is not empty and no HDF5 file with this
- * object in it, as an earlier output has. */
-lks_status lks_file_replaceable(const char *path, const char *object, const char *const *inputs,
+ * (by device and inode; NULL-terminated), or a file that is neither empty nor an earlier output of
+ * this kind (predictions or a device report), with nothing else in it. */
+lks_status lks_file_replaceable(const char *path, lks_contents kind, const char *const *inputs,
                                 lks_error *err) LKS_MUST_USE;
 
 /* Copies a file, by way of one aside, part by part. */

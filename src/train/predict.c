@@ -73,7 +73,7 @@ static lks_status open_output(output *out, const lks_predict_request *request,
   const int64_t shape[2] = {out->rounds.rows, out->width};
   const int64_t chunk = (int64_t)(1 << 20) / (out->width * (int64_t)sizeof(float));
   const char *const inputs[] = {request->in, stored->path, NULL};
-  TRY(lks_file_replaceable(request->out, "predictions", inputs, err));
+  TRY(lks_file_replaceable(request->out, LKS_CONTENTS_PREDICTIONS, inputs, err));
   out->aside = lks_aside_path(arena, request->out);
   TRY_ALLOC(out->aside);
   TRY(lks_h5_create_aside(out->aside, request->out, &out->file, err));

@@ -233,11 +233,28 @@ class OutputTest(harness.ProgramTest):
         self.write_text("empty.h5", "")
         for _ in range(2):  # its own earlier output is replaced
             self.succeed(*line, self.path("empty.h5"))
+        self.keeps_others("predictions", "empty.h5", "predictions", *line)
 
     def test_report(self):
-        self.fail_with(2, "is there already", "devices", "report", self.data)
+        line = ("devices", "report")
+        self.fail_with(2, "is there already", *line, self.data)
         for _ in range(2):
-            self.succeed("devices", "report", self.path("report.h5"))
+            self.succeed(*line, self.path("report.h5"))
+        self.keeps_others("algorithms", "report.h5", "device report", *line)
+
+    def keeps_others(self, name, output, kind, *line):
+        """A dataset of the output's name makes nothing an output, and nothing that somebody has put
+        into an output is lost."""
+        mine = self.write_h5("mine.h5", **{name: np.ones(3), "precious": np.ones(3)})
+        with h5py.File(self.path(output), "a") as f:
+            f["precious"] = np.ones(3)
+        for path, words in (
+            (mine, rf"is no earlier output \({kind}\) .*; name another file, or remove"),
+            (self.path(output), rf"holds 'precious' beside an earlier output \({kind}\) .*; name"),
+        ):
+            before = self.bytes_of(path)
+            self.fail_with(2, words, *line, path)
+            self.assertEqual(before, self.bytes_of(path))
 
     def test_results_that_cannot_be_printed(self):
         self.succeed("train", self.config)
