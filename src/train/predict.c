@@ -12,7 +12,9 @@
 #include "train/stored.h"
 
 typedef struct output {
-  int layer; /* -1: the model's output */
+  const char *weights;   /* the file that they are from */
+  uint64_t weights_hash; /* rank 0's */
+  int layer;             /* -1: the model's output */
   int64_t width;
   lks_link link; /* applied to logits */
   lks_rounds rounds;
@@ -66,13 +68,13 @@ static void apply_link(lks_link link, float *values, int64_t rows, int64_t width
   }
 }
 
-static lks_status open_output(output *out, const lks_predict_request *request,
-                              const lks_stored *stored, lks_arena *arena, lks_error *err) {
+static lks_status open_output(output *out, const lks_predict_request *request, lks_arena *arena,
+                              lks_error *err) {
   lks_status st = LKS_OK;
   char hash[32];
   const int64_t shape[2] = {out->rounds.rows, out->width};
   const int64_t chunk = (int64_t)(1 << 20) / (out->width * (int64_t)sizeof(float));
-  const char *const inputs[] = {request->in, stored->path, NULL};
+  const char *const inputs[] = {request->in, out->weights, NULL};
   TRY(lks_file_replaceable(request->out, LKS_CONTENTS_PREDICTIONS, inputs, err));
   out->aside = lks_aside_path(arena, request->out);
   TRY_ALLOC(out->aside);
@@ -83,9 +85,9 @@ static lks_status open_output(output *out, const lks_predict_request *request,
                          : chunk > shape[0] ? shape[0]
                                             : chunk,
                          0, &out->dataset, err));
-  (void)snprintf(hash, sizeof hash, "%016llx", (unsigned long long)stored->weights_hash);
+  (void)snprintf(hash, sizeof hash, "%016llx", (unsigned long long)out->weights_hash);
   TRY(lks_h5_attr_text(out->file, "predictions", "weights_hash", hash, err));
-  TRY(lks_h5_attr_text(out->file, "predictions", "checkpoint", stored->path, err));
+  TRY(lks_h5_attr_text(out->file, "predictions", "checkpoint", out->weights, err));
   TRY(lks_h5_attr_text(out->file, "predictions", "layer",
                        request->layer != NULL ? request->layer : "", err));
 cleanup:
@@ -210,8 +212,8 @@ cleanup:
   return st;
 }
 
-static lks_status prepare(lks_run *run, const lks_predict_request *request,
-                          const lks_stored *stored, lks_arena *arena, output *out, lks_error *err) {
+static lks_status prepare(lks_run *run, const lks_predict_request *request, lks_arena *arena,
+                          output *out, lks_error *err) {
   lks_status st = LKS_OK;
   TRY(find_layer(run->model, request->layer, out, err));
   if (request->probabilities && (out->layer >= 0 || run->model->link == LKS_LINK_NONE)) {
@@ -237,7 +239,7 @@ static lks_status prepare(lks_run *run, const lks_predict_request *request,
       out->raw = malloc((size_t)(LKS_EVALUATION_ROWS * out->width) * sizeof *out->raw);
       TRY_ALLOC(out->raw);
     }
-    TRY(open_output(out, request, stored, arena, err));
+    TRY(open_output(out, request, arena, err));
   }
 cleanup:
   return st;
@@ -249,6 +251,7 @@ lks_status lks_predict(lks_world *world, lks_settings *settings, const lks_predi
   lks_run run = {0};
   lks_arena arena = {0};
   lks_stored stored = {0};
+  lks_checkpoint read = {0};
   output out = {0};
   lks_world_phase(world, "configuration");
   st = set_table(settings, request, err);
@@ -261,9 +264,11 @@ lks_status lks_predict(lks_world *world, lks_settings *settings, const lks_predi
                                .targets = stored.known ? &stored.targets : NULL};
   TRY(lks_run_open(&run, world, settings, &needs, err));
   TRY(lks_run_open_backend(&run, err));
-  TRY(lks_run_load(&run, stored.path, &arena, NULL, err));
+  TRY(lks_run_load(&run, stored.path, &arena, &read, err));
+  out.weights = stored.path;
+  out.weights_hash = read.weights_hash;
   lks_world_phase(world, "prediction");
-  st = prepare(&run, request, &stored, &arena, &out, err);
+  st = prepare(&run, request, &arena, &out, err);
   TRY(lks_agree(world, st, err));
   TRY(write_all(&run, &out, err));
   st = world->rank == 0 ? publish(&out, request->out, err) : LKS_OK;

@@ -56,7 +56,6 @@ static lks_status look(const lks_settings *settings, bool of_run, lks_stored *st
   stored->inputs = input_columns(checkpoint.model_config);
   stored->features = checkpoint.features;
   stored->targets = checkpoint.targets;
-  stored->weights_hash = checkpoint.weights_hash;
 cleanup:
   return st;
 }

@@ -13,7 +13,6 @@ typedef struct lks_stored {
   bool known;
   int64_t inputs; /* feature columns it was trained on; 0: not known */
   lks_scaling features, targets;
-  uint64_t weights_hash; /* rank 0 */
 } lks_stored;
 
 /* path NULL: model.weights.h5 of the run folder. Rank 0 reads and tells the others; memory in

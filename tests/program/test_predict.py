@@ -100,6 +100,13 @@ class RegressionTest(PredictTest):
             values += [str(v) for v in f.attrs.values()]
         self.assertIn(end["weights_hash"], " ".join(values))
 
+    def test_hash_of_weights_that_are_keras(self):
+        weights = strip(self.path("run", "model.weights.h5"), self.path("keras.weights.h5"))
+        self.predict(self.config, self.rows, "out.h5", "--checkpoint", weights)
+        end = harness.read_log(self.path("run"))[-1]
+        with h5py.File(self.path("out.h5")) as f:
+            self.assertEqual(f["predictions"].attrs["weights_hash"], end["weights_hash"])
+
     def test_inner_layer(self):
         hidden, _ = self.forward(self.x[::-1][:77])
         for ranks in (0, 2):
