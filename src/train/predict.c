@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/finite.h"
 #include "base/h5.h"
 #include "store/files.h"
 #include "train/run.h"
@@ -117,6 +118,26 @@ cleanup:
   return st;
 }
 
+/* Inputs were finite when they were read: what is not comes of the weights. */
+static lks_status check_finite(const output *out, const float *values, int64_t first, int64_t count,
+                               lks_error *err) {
+  lks_status st = LKS_OK;
+  if (lks_all_finite(values, (size_t)(count * out->width))) {
+    return LKS_OK;
+  }
+  for (int64_t i = 0; i < count * out->width; ++i) {
+    if (!isfinite(values[i])) {
+      st = lks_fail(err, LKS_NOT_FINITE, NULL, "row %lld, column %lld of the predictions is %s",
+                    (long long)(first + i / out->width), (long long)(i % out->width),
+                    isnan(values[i]) ? "NaN" : "an infinity");
+      lks_advise(err, "look at the weights (%s), and at the values of that row", out->weights);
+      goto cleanup;
+    }
+  }
+cleanup:
+  return st;
+}
+
 static lks_status write_round(const lks_run *run, output *out, int64_t round, lks_error *err) {
   lks_status st = LKS_OK;
   const lks_rounds *rounds = &out->rounds;
@@ -130,6 +151,7 @@ static lks_status write_round(const lks_run *run, output *out, int64_t round, lk
       lks_rounds_rows(rounds, block, &first, &count);
       const float *values =
           out->all + (rank * rounds->per_rank + k) * LKS_EVALUATION_ROWS * out->width;
+      TRY(check_finite(out, values, first, count, err));
       if (out->raw != NULL) {
         lks_scaling_undo(&run->data->targets, values, out->raw, count, out->width);
       }

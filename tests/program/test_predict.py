@@ -246,6 +246,39 @@ class AutoencoderTest(PredictTest):
         self.assertEqual(again, told)
 
 
+class NotFiniteTest(PredictTest):
+    """Weights that lead beyond floats, or are not finite, end as they do in evaluation."""
+
+    def setUp(self):
+        super().setUp()
+        x, y = regression_rows(600)
+        x = np.abs(x)
+        x[:400] = x[400:] = 0
+        x[300, 2] = x[590, 2] = 1
+        self.rows = self.write_h5("data.h5", x=x, y=y)
+        self.config = self.write_config(regression_config(model=[{"dense": {"units": 2}}]))
+        self.succeed("train", self.config)
+        self.weights = strip(self.path("run", "model.weights.h5"), self.path("bad.weights.h5"))
+
+    def check(self, value, words):
+        with h5py.File(self.weights, "r+") as f:
+            f["layers/dense/vars/0"][2, 1] = value
+        line = ["predict", self.config, "--in", self.rows, "--out", "out.h5"]
+        for ranks in (0, 3):
+            self.fail_with(
+                6, words + r" .*; look at the weights \(.*bad.weights.h5\)", *line, "--checkpoint",
+                self.weights, ranks=ranks
+            )
+            self.assertFalse(os.path.exists(self.path("out.h5")))
+            self.assertEqual(harness.leftovers(self.folder), [])
+
+    def test_first_row_and_column(self):
+        self.check(np.inf, "row 0, column 1 of the predictions is NaN")  # 0 times infinity
+        with h5py.File(self.rows, "r+") as f:
+            f["x"][300, 2] = f["x"][590, 2] = 2
+        self.check(3e38, "row 300, column 1 of the predictions is an infinity")
+
+
 class LogitsTest(PredictTest):
     def setUp(self):
         super().setUp()
