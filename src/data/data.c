@@ -31,22 +31,17 @@ static bool is_scaled(const lks_scaling_choice *choice) {
   return lks_scaling_of(choice->kind) != LKS_SCALING_NONE;
 }
 
-static bool same_names(const lks_texts *a, const lks_texts *b) {
-  bool same = a->count == b->count && a->count > 0;
-  for (int i = 0; same && i < a->count; ++i) {
-    same = strcmp(a->items[i], b->items[i]) == 0;
-  }
-  return same;
-}
-
 /* Whether predictions are undone by a scaling that only the training table can tell: no checkpoint
- * has stored it, as when the weights are Keras'. */
-static bool recovers_targets(const lks_data_request *request) {
+ * has stored it, as when the weights are Keras'. Targets that are as wide as the features may be
+ * the same dataset, under whatever name, and then take their scaling. */
+static bool recovers_targets(const lks_data_request *request, const lks_source *test) {
   const lks_data_options *options = request->options;
-  const lks_table_options *train = &options->train;
+  const int64_t width = request->model_outputs;
+  const bool autoencoder =
+      test != NULL && (width <= 0 || width == lks_source_describe(test)->inputs);
   return request->features_only && request->target_scaling == NULL && request->label_classes == 0 &&
          (is_scaled(&options->scaling.targets) ||
-          (is_scaled(&options->scaling.features) && same_names(&train->features, &train->targets)));
+          (is_scaled(&options->scaling.features) && autoencoder));
 }
 
 static lks_status open_source(const lks_table_options *options, const char *key, bool targets,
@@ -120,8 +115,13 @@ cleanup:
 static lks_status open_sources(data_state *state, const lks_data_request *request, lks_error *err) {
   lks_status st = LKS_OK;
   const lks_data_options *options = request->options;
-  const bool targets = !request->features_only, recovers = recovers_targets(request);
+  const bool targets = !request->features_only;
   TRY(check_options(request, err));
+  if (request->need_test && options->test.present) {
+    TRY(open_source(&options->test, targets ? "data.test" : "--in", targets, request, &state->test,
+                    err));
+  }
+  const bool recovers = recovers_targets(request, state->test);
   if (request->need_train || needs_fit(request) || recovers ||
       (request->need_validation && is_fraction(request))) {
     TRY(open_source(&options->train, "data.train", targets || recovers, request, &state->train,
@@ -133,12 +133,8 @@ static lks_status open_sources(data_state *state, const lks_data_request *reques
     TRY(check_apart(state, state->validation, &options->validation, "data.validation", request,
                     err));
   }
-  if (request->need_test && options->test.present) {
-    const char *key = targets ? "data.test" : "--in";
-    TRY(open_source(&options->test, key, targets, request, &state->test, err));
-    if (targets) {
-      TRY(check_apart(state, state->test, &options->test, key, request, err));
-    }
+  if (state->test != NULL && targets) {
+    TRY(check_apart(state, state->test, &options->test, "data.test", request, err));
   }
 cleanup:
   return st;

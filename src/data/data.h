@@ -91,6 +91,7 @@ typedef struct lks_data_request {
   uint64_t seed; /* train.seed */
   bool shuffle;
   int64_t batch_size;    /* global batch, rows */
+  int64_t model_outputs; /* columns of what the model gives; below 1: of the inputs */
   int64_t label_classes; /* > 0: targets are labels in [0, label_classes), checked when read */
   bool labels;           /* targets are class labels or lie in [0, 1]: scaling them is refused;
                             without label_classes, values outside [0, 1] are refused when read */

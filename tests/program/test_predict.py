@@ -244,6 +244,30 @@ class AutoencoderTest(PredictTest):
         told = self.succeed("evaluate", "run").out.splitlines()[1:]
         again = self.succeed("evaluate", config, "--checkpoint", weights).out.splitlines()[1:]
         self.assertEqual(again, told)
+        # One dataset by two names is one dataset, also where a name was guessed.
+        with h5py.File(rows, "r+") as f:
+            f["link"] = h5py.SoftLink("/x")
+            f["y_train"] = h5py.SoftLink("/x")
+        for names in (("/x", "x"), ("link", "/x"), ("x", "[]"), ("[]", "link")):
+            line = [f"data.train.{role}={name}" for role, name in zip(("features", "targets"), names)]
+            for ranks in (0, 2):
+                ours = self.predict(
+                    config, rows, "out.h5", *line, "--checkpoint", weights, ranks=ranks
+                )
+                np.testing.assert_array_equal(ours, wanted, err_msg=str(names))
+
+    def test_no_autoencoder(self):
+        """Nothing of the training is looked for where targets cannot be the features."""
+        x, y = regression_rows(64)
+        rows = self.write_h5("data.h5", x=x, y=y)
+        scaling = {"features": {"divide": 3}}
+        config = self.write_config(regression_config(data={"scaling": scaling}))
+        self.succeed("train", config)
+        weights = strip(self.path("run", "model.weights.h5"), self.path("keras.weights.h5"))
+        wanted = self.predict("run", rows, "run.h5")
+        os.rename(rows, self.path("moved.h5"))
+        ours = self.predict(config, "moved.h5", "out.h5", "--checkpoint", weights)
+        np.testing.assert_array_equal(ours, wanted)
 
 
 class NotFiniteTest(PredictTest):
