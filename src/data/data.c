@@ -357,6 +357,46 @@ cleanup:
   return st;
 }
 
+static lks_status keep_list(const lks_texts *found, lks_arena *arena, lks_texts *names, bool *taken,
+                            lks_error *err) {
+  lks_status st = LKS_OK;
+  if (names->count > 0 || found->count == 0) {
+    goto cleanup;
+  }
+  names->items = lks_arena_alloc(arena, (size_t)found->count * sizeof *names->items);
+  TRY_ALLOC(names->items);
+  for (int i = 0; i < found->count; ++i) {
+    names->items[i] = lks_arena_copy(arena, found->items[i]);
+    TRY_ALLOC(names->items[i]);
+  }
+  names->count = found->count;
+  *taken = true;
+cleanup:
+  return st;
+}
+
+static lks_status keep_names(const lks_source *source, lks_table_options *table, lks_arena *arena,
+                             lks_error *err) {
+  lks_status st = LKS_OK;
+  if (source != NULL) { /* a fraction of another table has none */
+    const lks_source_info *info = lks_source_describe(source);
+    TRY(keep_list(&info->features, arena, &table->features, &table->found_features, err));
+    TRY(keep_list(&info->targets, arena, &table->targets, &table->found_targets, err));
+  }
+cleanup:
+  return st;
+}
+
+lks_status lks_data_keep_names(const lks_data *data, lks_data_options *options, lks_arena *arena,
+                               lks_error *err) {
+  lks_status st = LKS_OK;
+  const data_state *state = (const data_state *)(const void *)data;
+  TRY(keep_names(state->train, &options->train, arena, err));
+  TRY(keep_names(state->validation, &options->validation, arena, err));
+cleanup:
+  return st;
+}
+
 void lks_data_close(lks_data **data) {
   data_state *state = (data_state *)(void *)*data;
   if (state == NULL) {

@@ -30,7 +30,8 @@ typedef struct lks_source_info {
   bool float_features;       /* 32-bit floats hold all their values: may be read as such */
   bool float_targets;
   const char *name; /* what messages call it: the file's path as given, or "synthetic rows" */
-  const char *feature_names; /* "x_train", "a, b": for the summary */
+  lks_texts features, targets; /* datasets by name; none of what is made */
+  const char *feature_names;   /* "x_train", "a, b": for the summary */
   const char *target_names;
 } lks_source_info;
 
@@ -121,6 +122,11 @@ typedef struct lks_data {
 lks_status lks_data_open(lks_world *world, const lks_data_request *request, lks_data **data,
                          lks_error *err) LKS_MUST_USE;
 void lks_data_close(lks_data **data); /* collective */
+
+/* Names the datasets that were found, in options that name none of them: so what is stored says
+ * what was trained on. Names in the arena. Local. */
+lks_status lks_data_keep_names(const lks_data *data, lks_data_options *options, lks_arena *arena,
+                               lks_error *err) LKS_MUST_USE;
 
 int64_t lks_table_rows(const lks_table *table);
 const lks_source_info *lks_table_source(const lks_table *table);

@@ -21,6 +21,7 @@ typedef struct lks_table_options {
   const char *file;   /* absolute; "" when synthetic or a fraction */
   lks_texts features; /* dataset names, joined column by column; none: guessed */
   lks_texts targets;
+  bool found_features, found_targets; /* not options: named by lks_data_keep_names */
   lks_synthetic_options synthetic;
   double fraction; /* of the training rows; 0: none */
   int rows;        /* lks_fraction_rows */

@@ -336,6 +336,8 @@ static lks_status describe(lks_source *source, h5_state *state, lks_error *err) 
   info->float_features = fits_floats(&state->features);
   info->float_targets = fits_floats(&state->targets);
   info->targets_are_features = same_sets(&state->features, &state->targets);
+  info->features = (lks_texts){state->features.names, state->features.count};
+  info->targets = (lks_texts){state->targets.names, state->targets.count};
   info->feature_names = join_names(&state->features, &source->arena);
   TRY_ALLOC(info->feature_names);
   info->target_names = join_names(&state->targets, &source->arena);

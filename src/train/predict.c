@@ -204,12 +204,16 @@ static void close_output(output *out) {
   free(out->raw);
 }
 
-/* The table to predict on: one file's features, named as they were in training unless told. */
+/* The table to predict on: one file's features, named as they were in training unless told: by the
+ * configuration, else by the checkpoint, which knows what training found. */
 static lks_status set_table(lks_settings *settings, const lks_predict_request *request,
-                            lks_error *err) {
+                            const lks_stored *stored, lks_error *err) {
   lks_status st = LKS_OK;
   lks_table_options *table = &settings->data.test;
   *table = (lks_table_options){.present = true, .features = settings->data.train.features};
+  if (table->features.count == 0) {
+    table->features = stored->feature_names;
+  }
   TRY(lks_path_resolve(&settings->arena, NULL, request->in, &table->file, err));
   if (request->features != NULL) {
     char *names = lks_arena_copy(&settings->arena, request->features);
@@ -275,10 +279,10 @@ lks_status lks_predict(lks_world *world, lks_settings *settings, const lks_predi
   lks_stored stored = {0};
   lks_checkpoint read = {0};
   output out = {0};
-  lks_world_phase(world, "configuration");
-  st = set_table(settings, request, err);
-  TRY(lks_agree(world, st, err));
   TRY(lks_stored_read(world, settings, request->checkpoint, &arena, &stored, err));
+  lks_world_phase(world, "configuration");
+  st = set_table(settings, request, &stored, err);
+  TRY(lks_agree(world, st, err));
   const lks_run_needs needs = {.test = true,
                                .without_targets = true,
                                .inputs = stored.inputs,

@@ -52,6 +52,17 @@ static bool breaks_values(const lks_difference *difference) {
                                     strncmp(difference->key, "loss", strlen("loss")) == 0);
 }
 
+/* Older versions stored no names of datasets that they had found. Where these were found once more
+ * they are no change: contents are compared. */
+static void take_names(lks_table_options *old, const lks_table_options *present) {
+  if (old->features.count == 0 && present->found_features) {
+    old->features = present->features;
+  }
+  if (old->targets.count == 0 && present->found_targets) {
+    old->targets = present->targets;
+  }
+}
+
 /* Rank 0: compares the stored configuration with the present one. */
 static lks_status compare_settings(lks_trainer *trainer, const char *stored, continuity *same,
                                    lks_error *err) {
@@ -62,6 +73,8 @@ static lks_status compare_settings(lks_trainer *trainer, const char *stored, con
   lks_difference *differences = NULL;
   int count = 0;
   TRY(lks_settings_parse(stored, "the stored configuration", NULL, 0, &old, err));
+  take_names(&old->data.train, &trainer->settings->data.train);
+  take_names(&old->data.validation, &trainer->settings->data.validation);
   const lks_node *old_root = lks_options_emit(lks_setting_rows, old, &arena);
   const lks_node *new_root = lks_options_emit(lks_setting_rows, trainer->settings, &arena);
   TRY_ALLOC(old_root);

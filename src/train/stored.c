@@ -28,6 +28,37 @@ cleanup:
   return st;
 }
 
+/* A list of names from rank 0 to all. */
+static lks_status tell_names(lks_world *world, lks_texts *names, lks_arena *arena, lks_error *err) {
+  lks_status st = LKS_OK;
+  int64_t told[2] = {names->count, 0}; /* how many, and bytes of all with their ends */
+  for (int i = 0; i < names->count; ++i) {
+    told[1] += (int64_t)strlen(names->items[i]) + 1;
+  }
+  TRY(lks_world_broadcast(world, told, sizeof told, 0, err));
+  char *all = lks_arena_alloc(arena, (size_t)told[1] + 1);
+  const char **items = lks_arena_alloc(arena, ((size_t)told[0] + 1) * sizeof *items);
+  if (all == NULL || items == NULL) {
+    st = lks_fail(err, LKS_NO_MEMORY, NULL, "out of memory for names of datasets");
+  }
+  TRY(lks_agree(world, st, err));
+  size_t at = 0;
+  for (int i = 0; i < names->count; ++i) {
+    const size_t size = strlen(names->items[i]) + 1;
+    memcpy(all + at, names->items[i], size);
+    at += size;
+  }
+  TRY(lks_world_broadcast(world, all, (size_t)told[1], 0, err));
+  at = 0;
+  for (int i = 0; i < (int)told[0]; ++i) {
+    items[i] = all + at;
+    at += strlen(items[i]) + 1;
+  }
+  *names = (lks_texts){items, (int)told[0]};
+cleanup:
+  return st;
+}
+
 /* Columns of the input layer in Keras' model_config; 0 where it does not say. */
 static int64_t input_columns(const char *model_config) {
   json_int_t columns = 0;
@@ -38,6 +69,30 @@ static int64_t input_columns(const char *model_config) {
   columns = json_integer_value(json_array_get(shape, 1));
   json_decref(root);
   return (int64_t)columns;
+}
+
+/* What the stored configuration calls the features; none where another version wrote what this one
+ * cannot read. */
+static lks_status name_features(const char *config, lks_arena *arena, lks_texts *names,
+                                lks_error *err) {
+  lks_status st = LKS_OK;
+  lks_error ignored;
+  lks_settings *stored = NULL;
+  if (config == NULL || lks_settings_parse(config, "the stored configuration", NULL, 0, &stored,
+                                           &ignored) != LKS_OK) {
+    goto cleanup;
+  }
+  const lks_texts *features = &stored->data.train.features;
+  names->items = lks_arena_alloc(arena, ((size_t)features->count + 1) * sizeof *names->items);
+  TRY_ALLOC(names->items);
+  for (int i = 0; i < features->count; ++i) {
+    names->items[i] = lks_arena_copy(arena, features->items[i]);
+    TRY_ALLOC(names->items[i]);
+    names->count = i + 1;
+  }
+cleanup:
+  lks_settings_free(&stored);
+  return st;
 }
 
 static lks_status look(const lks_settings *settings, bool of_run, lks_stored *stored,
@@ -56,6 +111,7 @@ static lks_status look(const lks_settings *settings, bool of_run, lks_stored *st
   stored->inputs = input_columns(checkpoint.model_config);
   stored->features = checkpoint.features;
   stored->targets = checkpoint.targets;
+  TRY(name_features(checkpoint.config, arena, &stored->feature_names, err));
 cleanup:
   return st;
 }
@@ -79,6 +135,7 @@ lks_status lks_stored_read(lks_world *world, const lks_settings *settings, const
   TRY(lks_world_broadcast(world, &stored->inputs, sizeof stored->inputs, 0, err));
   TRY(tell_scaling(world, &stored->features, arena, err));
   TRY(tell_scaling(world, &stored->targets, arena, err));
+  TRY(tell_names(world, &stored->feature_names, arena, err));
 cleanup:
   return st;
 }

@@ -1,4 +1,4 @@
-/* What evaluation and prediction take from a checkpoint before its parameters: the scaling. */
+/* What evaluation and prediction take from a checkpoint before its parameters: scaling, names. */
 #ifndef LKS_TRAIN_STORED_H
 #define LKS_TRAIN_STORED_H
 
@@ -13,6 +13,7 @@ typedef struct lks_stored {
   bool known;
   int64_t inputs; /* feature columns it was trained on; 0: not known */
   lks_scaling features, targets;
+  lks_texts feature_names; /* datasets it was trained on; none: it does not say */
 } lks_stored;
 
 /* path NULL: model.weights.h5 of the run folder. Rank 0 reads and tells the others; memory in

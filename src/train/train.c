@@ -46,13 +46,15 @@ cleanup:
   return st;
 }
 
-/* The configuration as it acts, with what `auto` became. checkpoint.resume is about this start, not
- * about the run: what is kept of it must let the run be continued, and repeated elsewhere. */
+/* The configuration as it acts, with what `auto` became and the datasets that were found.
+ * checkpoint.resume is about this start, not about the run: what is kept of it must let the run be
+ * continued, and repeated elsewhere. */
 static lks_status print_settings(lks_trainer *trainer, lks_error *err) {
   lks_status st = LKS_OK;
   lks_settings *settings = trainer->settings;
   const int resume = settings->checkpoint.resume;
   settings->data.order = trainer->run.data->order;
+  TRY(lks_data_keep_names(trainer->run.data, &settings->data, &settings->arena, err));
   if (!trainer->request->dry_run) {
     settings->checkpoint.resume = LKS_RESUME_AUTO;
   }

@@ -141,6 +141,26 @@ class RegressionTest(PredictTest):
         wanted = self.predict("run", self.rows, "named.h5")
         np.testing.assert_array_equal(self.predictions("guess.h5"), wanted)
 
+    def test_names_that_training_found(self):
+        """A run stores what it found by guessing, and predicts on datasets of that name."""
+        self.write_h5("data.h5", data=self.x, label=self.y)
+        line = ["data.train.features=[]", "data.train.targets=[]", "run.folder=found"]
+        self.succeed("train", self.config, *line, ranks=2)
+        stored = harness.read_text(self.path("found", "config.yaml"))
+        self.assertRegex(stored, "features: data\\n")
+        self.assertRegex(stored, "targets: label\\n")
+        for more in (line, ["data.train.features=data", *line[1:]]):
+            self.assertIn("nothing to do", self.succeed("train", self.config, *more).out)
+        wanted = self.predict("run", self.write_h5("x.h5", x=self.x), "wanted.h5")
+        both = self.write_h5("both.h5", data=self.x, x=self.x[::-1])
+        weights = self.path("found", "model.weights.h5")
+        for ranks in (0, 2):
+            for source in (["found"], [weights], [self.config, *line]):
+                self.succeed("predict", *source, "--in", both, "--out", "out.h5", ranks=ranks)
+                np.testing.assert_array_equal(self.predictions("out.h5"), wanted, str(source))
+        self.fail_with(3, r"no dataset 'data' \(has other, x\).*; set --features", "predict", "found",
+                       "--in", self.rows, "--out", "none.h5")
+
     def test_refused_requests(self):
         line = ["predict", "run", "--in", self.rows, "--out", "out.h5"]
         for names in ("", ","):

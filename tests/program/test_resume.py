@@ -14,6 +14,7 @@ import numpy as np
 
 import harness
 from harness import regression_config, regression_rows
+from test_inspect import seal, unseal
 
 ROWS, BATCH = 4000, 16
 TRAINING_ROWS = ROWS - ROWS // 10
@@ -371,6 +372,45 @@ class EndOfEpochTest(harness.ProgramTest):
             epochs = [e["epoch"] for e in log if e["event"] == "epoch"]
             self.assertEqual(epochs, list(range(1, step + 3)))
             os.unlink(harness.checkpoints(self.path("run"))[-1])  # as if it had not been written
+
+
+class FoundNamesTest(harness.ProgramTest):
+    """Names of datasets that were found are stored; what older versions stored has none."""
+
+    def setUp(self):
+        super().setUp()
+        x, y = regression_rows(100)
+        self.write_h5("data.h5", data=x, label=y, x_val=x[:20], y_val=y[:20], other=x[::-1])
+        tables = {"train": {"file": "data.h5", "targets": []}, "validation": {"file": "data.h5"}}
+        tables["train"]["features"] = []
+        self.config = self.write_config(regression_config(data=tables))
+
+    def test_named_afterwards(self):
+        self.succeed("train", self.config, ranks=2)
+        stored = harness.read_text(self.path("run", "config.yaml"))
+        for name in ("data", "label", "x_val", "y_val"):
+            self.assertRegex(stored, f"(features|targets): {name}\n")
+        more = ["train.epochs=5", "data.validation.features=x_val", "data.train.targets=label"]
+        self.assertIn("Resumed", self.succeed("train", self.config, *more).out)
+        words = r"data.train.features: data -> other"
+        self.fail_with(2, words, "train", self.config, "data.train.features=other")
+        self.succeed("train", self.path("run", "config.yaml"), "run.folder=again")
+
+    def test_older_runs(self):
+        self.succeed("train", self.config)
+        for path in harness.checkpoints(self.path("run")):
+            unseal(path)
+            with h5py.File(path, "r+") as f:
+                text = f["lockstep/config"][()].decode()
+                del f["lockstep/config"]
+                f["lockstep/config"] = re.sub("(features|targets): [a-z_]+\n", r"\1: []\n", text)
+            seal(path)
+        words = r"data.validation.features: .* -> other"
+        self.fail_with(2, words, "train", self.config, "data.validation.features=other")
+        self.assertIn("nothing to do", self.succeed("train", self.config).out)
+        self.assertIn("Resumed", self.succeed("train", self.config, "train.epochs=5").out)
+        stored = harness.read_text(self.path("run", "config.yaml"))
+        self.assertRegex(stored, "features: x_val\n")
 
 
 if __name__ == "__main__":
