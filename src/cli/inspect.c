@@ -77,7 +77,7 @@ static lks_status run(lks_cli *cli, lks_error *err) {
   TRY(describe(file, contents, &cli->arena, &report, err));
   TRY(print(&report, cli->flags.json, err));
 cleanup:
-  if (st == LKS_DATA && file != NULL) { /* what was open and cannot be read is damaged */
+  if (st == LKS_DATA && contents == LKS_CONTENTS_CHECKPOINT) { /* open, so what it lacks was lost */
     err->status = st = LKS_STORAGE;
   }
   if (lks_h5_close(&file, &ignored) != LKS_OK) {

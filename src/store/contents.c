@@ -131,7 +131,8 @@ lks_status lks_contents_open(const char *path, lks_h5 **file, lks_contents *cont
   }
   st = lks_h5_open(path, file, err);
   if (st != LKS_OK) {
-    err->status = st == LKS_DATA && begun ? LKS_STORAGE : st;
+    /* Without a seal, only its name tells a checkpoint from data. */
+    err->status = st == LKS_DATA && begun && lks_ends_with(path, ".weights.h5") ? LKS_STORAGE : st;
     TRY(err->status);
   }
   *contents = recognise(*file);

@@ -20,8 +20,9 @@ typedef enum lks_contents {
 } lks_contents;
 
 /* Verifies the seal, where there is one, before HDF5 sees the file; then opens it and tells what
- * it is. Errors: LKS_DATA where there is no HDF5 file of that name; LKS_STORAGE where there is
- * one that is truncated, damaged, or a checkpoint of a newer format. Not collective. */
+ * it is. Errors: LKS_DATA where there is no HDF5 file of that name, or one that cannot be opened;
+ * LKS_STORAGE where that is a checkpoint, by its seal, its name or what it holds, or one of a newer
+ * format. Not collective. */
 lks_status lks_contents_open(const char *path, lks_h5 **file, lks_contents *contents,
                              lks_error *err) LKS_MUST_USE;
 

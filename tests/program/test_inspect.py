@@ -283,7 +283,7 @@ class OtherFilesTest(InspectTest):
         with h5py.File(self.path("p.h5"), "w") as f:
             f["predictions"] = np.zeros(3)
             f["predictions"].attrs["weights_hash"] = "0" * 16
-        self.fail_with(7, ["p.h5", "rows, outputs"], "inspect", "p.h5")
+        self.fail_with(3, ["p.h5", "rows, outputs"], "inspect", "p.h5")
 
     def test_any_hdf5(self):
         with h5py.File(self.path("any.h5"), "w") as f:
@@ -384,10 +384,18 @@ class OtherFilesTest(InspectTest):
         self.fail_with(3, "not an HDF5 file", "inspect", "text.h5")
         with open(self.path("head.h5"), "wb") as f:
             f.write(SIGNATURE + b"\0" * 100)
-        self.fail_with(7, ["head.h5", "damaged|truncated", "; "], "inspect", "head.h5")
+        self.fail_with(3, ["head.h5", "damaged|truncated", "; "], "inspect", "head.h5")
         path = self.write_h5("cut.h5", x=np.zeros(1000))
         os.truncate(path, 1000)
-        self.fail_with(7, ["cut.h5", "truncated"], "inspect", path)
+        self.fail_with(3, ["cut.h5", "truncated"], "inspect", path)
+        shutil.copyfile(path, self.path("cut.weights.h5"))
+        self.fail_with(7, ["cut.weights.h5", "truncated"], "inspect", "cut.weights.h5")
+
+    def test_open_elsewhere(self):
+        words = "another program has it open for writing"
+        with h5py.File(self.path("busy.h5"), "w") as f:
+            f["x"] = np.zeros(3)
+            self.fail_with(3, [words, "wait until that program"], "inspect", "busy.h5")
 
     def test_usage(self):
         path = self.write_h5("x.h5", x=np.zeros(1))
