@@ -177,6 +177,12 @@ static lks_status fail_open(const char *path, int64_t size, lks_error *err) {
     return lks_fail(err, LKS_DATA, "wait until that program has closed it",
                     "%s: another program has it open for writing", path);
   }
+  if (strstr(why, "already open for") != NULL) { /* a mark in the file, as of SWMR: no lock */
+    return lks_fail(err, LKS_DATA,
+                    "wait until that program has closed it; if it has ended without: h5clear -s "
+                    "FILE",
+                    "%s: another program has it open for writing", path);
+  }
   const lks_h5_where at = {false, path, NULL};
   return lks_fail(err, LKS_DATA, again, "%s: damaged: %s", at.file, why);
 }

@@ -396,6 +396,12 @@ class OtherFilesTest(InspectTest):
         with h5py.File(self.path("busy.h5"), "w") as f:
             f["x"] = np.zeros(3)
             self.fail_with(3, [words, "wait until that program"], "inspect", "busy.h5")
+        with h5py.File(self.path("swmr.h5"), "w", libver="latest") as f:
+            f.create_dataset("x", data=np.zeros(3), maxshape=(None,))
+            f.swmr_mode = True
+            wait = "wait until that program has closed it; if it has ended without.* h5clear -s"
+            self.fail_with(3, [words, wait], "inspect", "swmr.h5")
+        self.inspect("swmr.h5")
 
     def test_usage(self):
         path = self.write_h5("x.h5", x=np.zeros(1))
