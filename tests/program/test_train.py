@@ -170,6 +170,19 @@ class RunFolderTest(TrainTest):
         steps = [int(re.search(r"\d{8}", p)[0]) for p in harness.checkpoints(self.path("run"))]
         self.assertLessEqual({4, 8, 12}, set(steps))
 
+    def test_none_by_epochs(self):
+        """The best is kept all the same: it is handed over at the end."""
+        words = "0: only of the best, when stopping and at the end"
+        self.assertIn(words, " ".join(self.succeed("options").out.split()))
+        still = "optimizer.learning_rate=1e-30"
+        line = ["checkpoint.every_epochs=0", "checkpoint.keep=0", "train.epochs=4", still]
+        self.succeed("train", self.config, *line, "train.shuffle=false")
+        loss = harness.read_history(self.path("run"))["loss"]
+        best = [5 * i + 5 for i in range(4) if i == 0 or loss[i] < min(loss[:i])]
+        steps = [int(re.search(r"\d{8}", p)[0]) for p in harness.checkpoints(self.path("run"))]
+        self.assertEqual(steps, sorted({*best, 20}))
+        self.assertLess(len(steps), 4)
+
     def test_model_is_the_best_by_validation(self):
         """With a learning rate that makes it worse each epoch, the first is the best."""
         bad = ["optimizer.name=sgd", "optimizer.learning_rate=2.5", "train.epochs=4"]
