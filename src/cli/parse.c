@@ -62,6 +62,10 @@ static lks_status take_flag(lks_cli *cli, int argc, char **argv, int *at, lks_er
     goto cleanup;
   }
   void *member = (char *)&cli->flags + flag->offset;
+  if (flag->value != NULL && *(const char **)member != NULL) {
+    FAIL(LKS_USAGE, "give it once; names of a list are joined by commas", "%s is given twice",
+         flag->name);
+  }
   if (flag->value == NULL) {
     if (equals != NULL) {
       FAIL(LKS_USAGE, "leave the value out", "%s takes no value", flag->name);

@@ -137,6 +137,15 @@ class UsageErrorTest(harness.ProgramTest):
     def test_option_without_its_value(self):
         self.fail_with(2, ["--checkpoint", "FILE|value"], "evaluate", "run", "--checkpoint")
 
+    def test_option_given_twice(self):
+        lines = (["predict", "run", "--in=a.h5", "--in", "b.h5", "--out", "c.h5"],
+                 ["evaluate", "run", "--data", "test", "--data=test"],
+                 ["convert", "a.csv", "b.h5", "--features", "a", "--features", "b"])
+        for line in lines:
+            option = line[2].split("=")[0] if line[0] != "convert" else "--features"
+            self.fail_with(2, f"{option} is given twice.*; give it once", *line)
+        self.fail_with(2, "--in is given twice.*; give it once", *lines[0], ranks=2)
+
     def test_no_configuration(self):
         self.fail_with(2, "CONFIG", "train")
 
