@@ -11,6 +11,7 @@
 #include "data/source.h"
 #include "data/split.h"
 #include "data/table.h"
+#include "model/model.h"
 
 /* What lks_data owns beside what it shows. */
 typedef struct data_state {
@@ -197,6 +198,10 @@ static lks_status check_columns(data_state *state, const lks_data_request *reque
          "%s: class labels are one column, but '%s' has %lld",
          lks_source_describe(sources[first])->name,
          lks_source_describe(sources[first])->target_names, (long long)data->outputs);
+  }
+  if (first >= 0 && request->loss != NULL && !request->features_only) {
+    const int64_t outputs = request->model_outputs > 0 ? request->model_outputs : data->inputs;
+    TRY(lks_model_check_targets(request->loss, outputs, data->outputs, err));
   }
   if (first >= 0) {
     TRY(check_given(request->feature_scaling, "feature", data->inputs, err));

@@ -15,6 +15,7 @@
 
 #include "data/feed.h"
 #include "data/options.h"
+#include "model/loss.h"
 #include "world/world.h"
 
 /* ---- source */
@@ -91,12 +92,13 @@ typedef struct lks_data_request {
   bool need_test;
   uint64_t seed; /* train.seed */
   bool shuffle;
-  int64_t batch_size;    /* global batch, rows */
-  int64_t model_outputs; /* columns of what the model gives; below 1: of the inputs */
-  int64_t label_classes; /* > 0: targets are labels in [0, label_classes), checked when read */
-  bool labels;           /* targets are class labels or lie in [0, 1]: scaling them is refused;
-                            without label_classes, values outside [0, 1] are refused when read */
-  bool features_only;    /* predict: no targets are asked for or read, outputs is 0 */
+  int64_t batch_size;       /* global batch, rows */
+  const lks_loss_row *loss; /* takes that many target columns, before any is read; NULL: any */
+  int64_t model_outputs;    /* columns of what the model gives; below 1: of the inputs */
+  int64_t label_classes;    /* > 0: targets are labels in [0, label_classes), checked when read */
+  bool labels;              /* targets are class labels or lie in [0, 1]: scaling them is refused;
+                               without label_classes, values outside [0, 1] are refused when read */
+  bool features_only;       /* predict: no targets are asked for or read, outputs is 0 */
   const lks_scaling *feature_scaling; /* given (evaluate): used instead of fitting; else NULL */
   const lks_scaling *target_scaling;
   lks_kept_order kept_order;

@@ -158,23 +158,23 @@ cleanup:
   return st;
 }
 
-static lks_status check_targets(const lks_model *model, int64_t targets, lks_error *err) {
+lks_status lks_model_check_targets(const lks_loss_row *loss, int64_t outputs, int64_t targets,
+                                   lks_error *err) {
   lks_status st = LKS_OK;
-  const int64_t outputs = model->outputs;
   if (targets == 0) {
     goto cleanup;
   }
-  if (model->loss->labels && targets != 1) {
+  if (loss->labels && targets != 1) {
     FAIL(LKS_DATA, "use categorical_crossentropy for one-hot targets, or name one column",
          "data.train.targets: %lld target columns, but %s takes one column of class numbers",
-         (long long)targets, model->loss->kind.name);
+         (long long)targets, loss->kind.name);
   }
-  if (!model->loss->labels && targets != outputs) {
+  if (!loss->labels && targets != outputs) {
     st = lks_fail(err, LKS_DATA, NULL,
                   "data.train.targets: %lld target column%s, but the model has %lld output%s",
                   (long long)targets, targets == 1 ? "" : "s", (long long)outputs,
                   outputs == 1 ? "" : "s");
-    if (targets == 1 && model->loss->link == LKS_LINK_SOFTMAX) {
+    if (targets == 1 && loss->link == LKS_LINK_SOFTMAX) {
       lks_advise(err, "use loss: sparse_categorical_crossentropy for class numbers");
     } else {
       lks_advise(err, "give the last layer %lld units, or name %lld target columns",
@@ -247,7 +247,7 @@ lks_status lks_model_make(const lks_model_options *options, int64_t inputs, int6
   model->optimizer = options->optimizer;
   TRY(make_layers(model, options, err));
   TRY(link_loss(model, err));
-  TRY(check_targets(model, targets, err));
+  TRY(lks_model_check_targets(model->loss, model->outputs, targets, err));
   TRY(make_metrics(model, options, err));
   *out = model;
   model = NULL;

@@ -114,6 +114,9 @@ int64_t lks_model_last_units(const lks_model_options *options);
  * does not fit the loss. Not collective. */
 lks_status lks_model_make(const lks_model_options *options, int64_t inputs, int64_t targets,
                           lks_model **model, lks_error *err) LKS_MUST_USE;
+/* Whether a loss on that many outputs takes that many target columns, 0: unknown. LKS_DATA. */
+lks_status lks_model_check_targets(const lks_loss_row *loss, int64_t outputs, int64_t targets,
+                                   lks_error *err) LKS_MUST_USE;
 void lks_model_free(lks_model **model);
 
 /* Initial values of all parameters, keyed by (seed, parameter, element): parameters is the flat

@@ -18,6 +18,7 @@ static lks_status open_data(lks_run *run, const lks_run_needs *needs, lks_error 
                                     .seed = (uint64_t)settings->train.seed,
                                     .shuffle = settings->train.shuffle,
                                     .batch_size = settings->train.batch_size,
+                                    .loss = loss,
                                     .model_outputs = units,
                                     .label_classes = loss->labels && units > 0 ? units : 0,
                                     .labels = loss->labels || loss->zero_one,

@@ -117,6 +117,13 @@ class DataErrorTest(ErrorTest):
         self.write_h5("data.h5", x=x, y=y)
         self.refuse(["data.h5", "label 7", "row 41", "3 outputs"], class_config())
 
+    def test_class_numbers_for_one_hot(self):
+        """Before their values are: none but 0 and 1 would be in the range of this loss."""
+        self.write_h5("data.h5", **dict(zip("xy", class_rows())))
+        config = class_config(loss="categorical_crossentropy")
+        words = ["1 target column, but.* 3 outputs", "; use loss: sparse_categorical_crossentropy"]
+        self.refuse(words, config)
+
     def test_label_that_is_no_class_number(self):
         for value in (-1.0, 1.5):
             x, y = class_rows()
