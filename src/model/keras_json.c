@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
 #include "model/model.h"
 
 /* The activation's own parameter differs from Keras' default, which its name alone cannot say. */
@@ -30,7 +31,46 @@ static bool append_layer(json_t *layers, const char *keras_class, const char *na
              layers, json_pack("{s:s, s:o}", "class_name", keras_class, "config", config)) == 0;
 }
 
-static bool append_model_layer(json_t *layers, const lks_layer *layer) {
+static bool is_taken(const lks_model *model, const json_t *layers, const char *name) {
+  bool taken = false;
+  for (int i = 0; i < model->layer_count; ++i) {
+    taken = taken || strcmp(model->layers[i].name, name) == 0;
+  }
+  for (size_t i = 0; i < json_array_size(layers); ++i) {
+    const json_t *config = json_object_get(json_array_get(layers, i), "config");
+    taken = taken || strcmp(json_string_value(json_object_get(config, "name")), name) == 0;
+  }
+  return taken;
+}
+
+/* A name for a layer that the configuration has not: Keras wants each once, and users' layers may
+ * be called anything. */
+static void name_made(const lks_model *model, const json_t *layers, const char *wanted,
+                      lks_text *name) {
+  lks_text_add(name, "%s", wanted);
+  for (int n = 1; !name->failed && is_taken(model, layers, name->data); ++n) {
+    name->length = 0;
+    lks_text_add(name, "%s_%d", wanted, n);
+  }
+}
+
+static bool append_activation(json_t *layers, const lks_model *model, const lks_layer *layer,
+                              const lks_activation *activation) {
+  const lks_activation_row *row = lks_activation_row_of(activation);
+  lks_text wanted = {0}, name = {0};
+  lks_text_add(&wanted, "%s_%s", layer->name, activation->kind->name);
+  if (!wanted.failed) {
+    name_made(model, layers, wanted.data, &name);
+  }
+  const bool made = !wanted.failed && !name.failed &&
+                    append_layer(layers, row->keras_class, name.data,
+                                 json_pack("{s:f}", row->parameter, activation->parameter));
+  lks_text_free(&wanted);
+  lks_text_free(&name);
+  return made;
+}
+
+static bool append_model_layer(json_t *layers, const lks_model *model, const lks_layer *layer) {
   const lks_layer_row *row = layer->row;
   const lks_activation *activation =
       row->activation != NULL ? row->activation(layer->options) : NULL;
@@ -47,23 +87,20 @@ static bool append_model_layer(json_t *layers, const lks_layer *layer) {
   if (!append_layer(layers, row->keras_class, layer->name, config)) {
     return false;
   }
-  if (!apart) {
-    return true;
-  }
-  char name[128];
-  (void)snprintf(name, sizeof name, "%.90s_%s", layer->name, activation->kind->name);
-  const lks_activation_row *shape = lks_activation_row_of(activation);
-  return append_layer(layers, shape->keras_class, name,
-                      json_pack("{s:f}", shape->parameter, activation->parameter));
+  return !apart || append_activation(layers, model, layer, activation);
 }
 
 char *lks_model_keras_config(const lks_model *model) {
-  json_t *layers = json_pack("[{s:s, s:{s:[n, I], s:s, s:b, s:b, s:s}}]", "class_name",
-                             "InputLayer", "config", "batch_input_shape", (json_int_t)model->inputs,
-                             "dtype", "float32", "sparse", 0, "ragged", 0, "name", "input_1");
-  bool made = layers != NULL;
+  lks_text input = {0};
+  name_made(model, NULL, "input_1", &input);
+  json_t *layers =
+      json_pack("[{s:s, s:{s:[n, I], s:s, s:b, s:b, s:s}}]", "class_name", "InputLayer", "config",
+                "batch_input_shape", (json_int_t)model->inputs, "dtype", "float32", "sparse", 0,
+                "ragged", 0, "name", input.failed ? "" : input.data);
+  bool made = layers != NULL && !input.failed;
+  lks_text_free(&input);
   for (int i = 0; made && i < model->layer_count; ++i) {
-    made = append_model_layer(layers, &model->layers[i]);
+    made = append_model_layer(layers, model, &model->layers[i]);
   }
   if (!made) {
     json_decref(layers);

@@ -66,6 +66,27 @@ static void test_input(void **state) {
   json_decref(root);
 }
 
+/* What the program names itself makes way for the configuration's names. */
+static void test_names_are_unique(void **state) {
+  (void)state;
+  json_t *root = model_json(
+      "model:\n"
+      "- dense: {units: 7, name: input_1}\n"
+      "- dense: {units: 7, name: a, activation: {name: leaky_relu, negative_slope: 0.3}}\n"
+      "- dense: {units: 2, name: a_leaky_relu}\n"
+      "- dense: {units: 2, name: input_1_1}\n"
+      "loss: mse");
+  static const char *const wanted[] = {"input_1_2",      "input_1",      "a",
+                                       "a_leaky_relu_1", "a_leaky_relu", "input_1_1"};
+  assert_int_equal(json_array_size(at(root, "config/layers")), 6);
+  for (int i = 0; i < 6; ++i) {
+    char path[64];
+    (void)snprintf(path, sizeof path, "config/layers/%d/config/name", i);
+    assert_text(root, path, wanted[i]);
+  }
+  json_decref(root);
+}
+
 static void test_layers(void **state) {
   (void)state;
   json_t *root = model_json("model:\n"
@@ -189,9 +210,9 @@ static void test_optimizers(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_input),          cmocka_unit_test(test_layers),
-      cmocka_unit_test(test_own_parameters), cmocka_unit_test(test_losses),
-      cmocka_unit_test(test_optimizers),
+      cmocka_unit_test(test_input),  cmocka_unit_test(test_names_are_unique),
+      cmocka_unit_test(test_layers), cmocka_unit_test(test_own_parameters),
+      cmocka_unit_test(test_losses), cmocka_unit_test(test_optimizers),
   };
   return cmocka_run_group_tests_name("keras_json", tests, NULL, NULL);
 }
