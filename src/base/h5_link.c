@@ -67,10 +67,11 @@ static char *dangling_part(hid_t file, const char *name, lks_arena *arena) {
   while (*at != '\0') {
     const char *end = at + strcspn(at, "/");
     char *part = lks_arena_copy_n(arena, name, (size_t)(end - name));
-    if (part == NULL || H5Lexists(file, part, H5P_DEFAULT) <= 0) {
+    const bool dot = strncmp(at, ".", (size_t)(end - at)) == 0; /* passed over, as by HDF5 */
+    if (part == NULL || (!dot && H5Lexists(file, part, H5P_DEFAULT) <= 0)) {
       return NULL;
     }
-    if (H5Oexists_by_name(file, part, H5P_DEFAULT) <= 0) {
+    if (!dot && H5Oexists_by_name(file, part, H5P_DEFAULT) <= 0) {
       return part;
     }
     at = end + strspn(end, "/");

@@ -175,6 +175,21 @@ class LayoutTest(harness.ProgramTest):
                 last.append((list(history["loss"]), list(history["val_loss"])))
         self.assertEqual(last[1:4], last[:1] * 3)
 
+    def test_paths_with_dots(self):
+        """HDF5 passes over them."""
+
+        def write(f):
+            f["group/x"], f["y"] = self.x, self.y
+
+        plain, dotted = (
+            {"data": {"train": {"features": x, "targets": y}}}
+            for x, y in (("group/x", "y"), ("./group/./x", "/./y"))
+        )
+        self.assertEqual(self.train("dots", write, **dotted), self.train("plain", write, **plain))
+        words = r"no dataset './group/./z' \(has group/x, y\)"
+        line = ["data.train.features=./group/./z", "run.folder=none"]
+        self.fail_with(3, words, "train", self.path("config.yaml"), *line)
+
     def test_links_that_lead_nowhere(self):
         x, y = regression_rows(20)
         self.write_h5("other.h5", x=x)

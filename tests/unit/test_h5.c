@@ -236,6 +236,9 @@ static void test_names(void **state) {
   assert_true(lks_h5_exists(file, "/"));
   assert_true(lks_h5_exists(file, "/a/c/y"));
   assert_true(lks_h5_exists(file, "a/c/"));
+  assert_true(lks_h5_exists(file, "./a/././c/y"));
+  assert_true(lks_h5_exists(file, "."));
+  assert_false(lks_h5_exists(file, "./a/./d/y"));
   assert_true(lks_h5_exists(file, "a/cycle/a/x"));
   assert_false(lks_h5_exists(file, "a/d/y"));
   assert_false(lks_h5_exists(file, "b/y"));
