@@ -70,13 +70,24 @@ cleanup:
   return st;
 }
 
+static void print_notes(const lks_text *notes) {
+  for (const char *line = notes->data; line != NULL && *line != '\0';) {
+    const size_t length = strcspn(line, "\n");
+    (void)fprintf(stderr, "lockstep: note: %.*s\n", (int)length, line);
+    line += length + (line[length] != '\0');
+  }
+}
+
 static lks_status run(lks_cli *cli, lks_error *err) {
   lks_status st = LKS_OK;
-  lks_text summary = {0};
+  lks_text summary = {0}, notes = {0};
   const int inputs = cli->operand_count - 1;
   lks_import_input *input = lks_arena_alloc(&cli->arena, (size_t)inputs * sizeof *input);
-  lks_import_request request = {
-      .inputs = input, .input_count = inputs, .output = cli->operands[inputs], .summary = &summary};
+  lks_import_request request = {.inputs = input,
+                                .input_count = inputs,
+                                .output = cli->operands[inputs],
+                                .summary = &summary,
+                                .notes = &notes};
   TRY_ALLOC(input);
   for (int i = 0; i < inputs; ++i) {
     TRY(lks_import_input_parse(cli->operands[i], &cli->arena, &input[i], err));
@@ -84,8 +95,10 @@ static lks_status run(lks_cli *cli, lks_error *err) {
   TRY(read_flags(cli, &request, err));
   TRY(lks_import_files(&request, err));
   (void)fputs(summary.data != NULL ? summary.data : "", stdout);
+  print_notes(&notes);
 cleanup:
   lks_text_free(&summary);
+  lks_text_free(&notes);
   return st;
 }
 

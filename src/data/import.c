@@ -297,7 +297,8 @@ static lks_status write_output(const lks_import_request *request, const lks_impo
                                const lks_import_classes *classes, lks_arena *arena,
                                lks_text *summary, lks_error *err) {
   lks_status st = LKS_OK;
-  lks_import_output output = {.deflate = request->deflate, .summary = summary};
+  lks_import_output output = {
+      .deflate = request->deflate, .summary = summary, .notes = request->notes};
   const char *aside = lks_aside_path(arena, request->output);
   const char *folder = lks_path_folder(arena, request->output);
   TRY_ALLOC(aside);

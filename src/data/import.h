@@ -45,6 +45,7 @@ typedef struct lks_import_request {
   lks_import_header header; /* of CSV */
   int deflate;              /* 0 (not compressed) to 9 */
   lks_text *summary;        /* one line a dataset is appended; may be NULL */
+  lks_text *notes;          /* one line for each thing that the output lacks; may be NULL */
 } lks_import_request;
 
 /* Splits "NAME=PATH", or takes the whole as a path: a NAME holds no '/', so that "./a=b.csv" is a

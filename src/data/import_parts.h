@@ -39,7 +39,8 @@ lks_status lks_import_reader_check(lks_import_reader *reader, lks_error *err) LK
 typedef struct lks_import_output {
   lks_h5 *file;
   int deflate;
-  lks_text *summary; /* may be NULL */
+  lks_text *summary; /* may be NULL, as notes */
+  lks_text *notes;
 } lks_import_output;
 
 const char *lks_import_type_name(lks_h5_type type);

@@ -147,7 +147,7 @@ static lks_status add_class(const lks_import_table *table, const lks_csv *csv, i
     goto cleanup;
   }
   if (classes->count == LKS_IMPORT_MAX_NAMES) {
-    FAIL(LKS_DATA, "name the column of class names in --targets",
+    FAIL(LKS_DATA, "write class numbers from 0 there, or name another column in --targets",
          "%s:%lld: column %d: over %d different class names", table->path, (long long)csv->line,
          column + 1, LKS_IMPORT_MAX_NAMES);
   }

@@ -111,15 +111,22 @@ cleanup:
   return st;
 }
 
-/* The names of classes and of columns, as attributes. */
+/* The names of classes and of columns, as attributes. Data are complete without the latter. */
 static lks_status write_names(const lks_import_table *table, const lks_import_part *part,
-                              const lks_import_classes *classes, lks_h5 *file, lks_error *err) {
+                              const lks_import_classes *classes, const lks_import_output *output,
+                              lks_error *err) {
   lks_status st = LKS_OK;
+  lks_h5 *file = output->file;
   const char **names = NULL;
   if (part->text) {
     TRY(lks_h5_attr_texts(file, part->dataset, "classes", classes->names, classes->count, err));
   }
-  if (table->names != NULL && part->count <= LKS_IMPORT_MAX_NAMES) {
+  if (table->names != NULL && part->count > LKS_IMPORT_MAX_NAMES && output->notes != NULL) {
+    lks_text_add(output->notes,
+                 "%s: the header's names of '%s' are left out: HDF5 keeps %d of them beside a "
+                 "dataset, and there are %d\n",
+                 table->path, part->dataset, LKS_IMPORT_MAX_NAMES, part->count);
+  } else if (table->names != NULL) {
     names = malloc((size_t)part->count * sizeof *names);
     TRY_ALLOC(names);
     for (int i = 0; i < part->count; ++i) {
@@ -162,7 +169,7 @@ lks_status lks_import_table_write(lks_import_reader *reader, const lks_import_ta
   }
   for (int i = 0; i < table->part_count; ++i) {
     TRY(flush(&writers[i], err));
-    TRY(write_names(table, &table->parts[i], classes, output->file, err));
+    TRY(write_names(table, &table->parts[i], classes, output, err));
   }
 
 cleanup:

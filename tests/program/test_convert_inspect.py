@@ -77,6 +77,21 @@ class ConvertTest(harness.ProgramTest):
         config = regression_config(model=[{"dense": {"units": 1}}])
         self.succeed("train", self.write_config(config), ranks=2)
 
+    def test_header_that_is_too_long(self):
+        for columns in (4000, 4001):
+            header = ",".join(f"c{i}" for i in range(columns))
+            self.write_text("wide.csv", f"{header}\n{','.join(['1'] * columns)}\n")
+            told = self.convert("wide.csv", f"{columns}.h5").err
+            with h5py.File(self.path(f"{columns}.h5")) as f:
+                names = list(f["wide"].attrs.get("columns", []))
+            if columns == 4000:
+                self.assertEqual(told, "")
+                self.assertEqual(names, header.split(","))
+            else:
+                words = "note: .*wide.csv: the header's names of 'wide' are left out: .* 4001"
+                self.assertRegex(told, words)
+                self.assertEqual(names, [])
+
     def test_says_what_it_wrote(self):
         np.save(self.path("x.npy"), np.zeros((15, 3), "f4"))
         out = self.convert("x.npy", "out.h5").out

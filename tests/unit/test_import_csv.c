@@ -281,7 +281,8 @@ static void test_many_classes(void **state) {
   const lks_import_request options = {.header = LKS_IMPORT_HEADER_NO, .targets = NAMES("2")};
   double expected[300];
   char *text = many_classes(4001);
-  wrong(f, &options, text, "a.csv:4001: column 2: over 4000 different class names", "--targets");
+  wrong(f, &options, text, "a.csv:4001: column 2: over 4000 different class names",
+        "write class numbers from 0 there, or name another column in --targets");
   free(text);
   text = many_classes(300);
   for (int i = 0; i < 300; ++i) {
