@@ -227,6 +227,9 @@ lks_status lks_fail_form(const lks_node *node, const char *dotted, const char *w
     return lks_node_fail(node, dotted, err, remedy, "expects %s, got a %s", what,
                          node->kind == LKS_NODE_LIST ? "list" : "mapping");
   }
+  if (node->text[0] == '\0') { /* quotes or not: on a command line there may be none */
+    return lks_node_fail(node, dotted, err, "give it a value", "expects %s, got none", what);
+  }
   return lks_node_fail(node, dotted, err, remedy, "expects %s, got %s'%.60s'", what,
                        node->quoted ? "the quoted text " : "", node->text);
 }

@@ -157,6 +157,8 @@ class OverrideTest(harness.ProgramTest):
     def test_errors(self):
         self.refuse("train.epoches=3", "train.epoches", r"\bepochs\b")
         self.refuse("train.epochs=many", "train.epochs", "many")
+        words = "train.epochs: expects a whole number, got none .*; give it a value"
+        self.refuse("train.epochs=", words)
         self.refuse("train.epochs=0", "train.epochs", "0")
         self.refuse("model.7.units=3", r"model\.7", "list has 2")
         self.refuse("optimizer.momentumm=0.1", "momentum")

@@ -186,6 +186,8 @@ static void wrong_numbers(void **state) {
                  "number that fits 64 bits");
   assert_refused("count: '5'", "t.yaml:1:1: count: expects a whole number, got the quoted text "
                                "'5'; remove the quotes");
+  assert_refused("count: ''",
+                 "t.yaml:1:1: count: expects a whole number, got none; give it a value");
   assert_refused("count: [5]", "t.yaml:1:1: count: expects a whole number, got a list; write one "
                                "value");
   assert_refused("threads: many", "t.yaml:1:1: threads: expects a whole number or 'auto' or 'all', "
