@@ -158,8 +158,8 @@ class RegressionTest(PredictTest):
             for source in (["found"], [weights], [self.config, *line]):
                 self.succeed("predict", *source, "--in", both, "--out", "out.h5", ranks=ranks)
                 np.testing.assert_array_equal(self.predictions("out.h5"), wanted, str(source))
-        self.fail_with(3, r"no dataset 'data' \(has other, x\).*; set --features", "predict", "found",
-                       "--in", self.rows, "--out", "none.h5")
+        words = r"no dataset 'data' \(has other, x\).*; set --features"
+        self.fail_with(3, words, "predict", "found", "--in", self.rows, "--out", "none.h5")
 
     def test_refused_requests(self):
         line = ["predict", "run", "--in", self.rows, "--out", "out.h5"]
@@ -269,7 +269,7 @@ class AutoencoderTest(PredictTest):
             f["link"] = h5py.SoftLink("/x")
             f["y_train"] = h5py.SoftLink("/x")
         for names in (("/x", "x"), ("link", "/x"), ("x", "[]"), ("[]", "link")):
-            line = [f"data.train.{role}={name}" for role, name in zip(("features", "targets"), names)]
+            line = [f"data.train.features={names[0]}", f"data.train.targets={names[1]}"]
             for ranks in (0, 2):
                 ours = self.predict(
                     config, rows, "out.h5", *line, "--checkpoint", weights, ranks=ranks
