@@ -45,6 +45,11 @@ exit $code
 # LOCKSTEP_BACKEND_DIR (else the one beside the program). So the same tests hold for every backend.
 DEVICE = os.environ.get("LOCKSTEP_TEST_DEVICE", "cpu")
 
+# Else the machine's GPUs are out of sight, for `device: auto` would take one: this folder, which
+# stands in for /, has no device node, and no CUDA module lies in it.
+BARE = os.path.join(ROOT, "tests", "fakes", "bare")
+SIGHT = ("LOCKSTEP_SYSTEM_ROOT", "LOCKSTEP_BACKEND_DIR")
+
 # How many GPUs there are to test on: a test that needs more skips. 0: enough.
 GPUS = int(os.environ.get("LOCKSTEP_TEST_GPUS", "0"))
 
@@ -62,8 +67,11 @@ def environment(extra=None):
         OPENBLAS_NUM_THREADS="1",
         LC_ALL="C.UTF-8",
     )
-    if DEVICE != "cpu" and "LOCKSTEP_BACKEND_DIR" in os.environ:
-        result["LOCKSTEP_BACKEND_DIR"] = os.environ["LOCKSTEP_BACKEND_DIR"]
+    for name in SIGHT:
+        if DEVICE == "cpu":
+            result[name] = BARE
+        elif name in os.environ:
+            result[name] = os.environ[name]
     result.update(extra or {})
     return result
 

@@ -27,8 +27,14 @@ class QuickstartTest(DeviceTest):
         self.tool("cmake", "exit 0")
         self.tool("mpirun", 'echo "called: $*"')
         path = f"{self.path('tools')}:{os.environ['PATH']}"
-        done = subprocess.run([self.path("clone/jobs/quickstart")], env=environment(env | {"PATH": path}),
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [self.path("clone/jobs/quickstart")],
+            env=environment(env | {"PATH": path}),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         called = [line for line in done.stdout.splitlines() if line.startswith("called: ")]
         return called[0].split()[1:4], done.stdout
