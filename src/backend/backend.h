@@ -16,7 +16,7 @@
 #include "lockstep/handles.h"
 #include "plan/plan.h"
 
-#define LKS_BACKEND_ABI 4
+#define LKS_BACKEND_ABI 5
 
 typedef struct lks_backend_request {
   lks_world *world;
@@ -28,6 +28,7 @@ typedef struct lks_backend_request {
   double timeout;       /* seconds a rank may wait for its peers; 0: for ever */
   int ordinal;          /* GPU of this rank among those it sees; -1: none */
   int precision;        /* lks_precision */
+  bool tune;            /* measure algorithms of products, and take the fastest */
   bool memory_growth;   /* takes what the plan needs; false: all that memory_limit allows at once */
   int64_t memory_limit; /* bytes of device memory; 0: no limit but the device's */
   int64_t resident_bytes; /* of the training table, should the backend adopt it; 0: unknown */

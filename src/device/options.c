@@ -44,6 +44,13 @@ const lks_option lks_device_option_rows[] = {
      .fallback = "fp32",
      .words = precisions,
      .help = "arithmetic of products on GPUs; parameters stay fp32"},
+    {.key = "tune",
+     .type = LKS_OPT_BOOL,
+     .offset = offsetof(lks_device_options, tune),
+     .fallback = "false",
+     .help = "on GPUs, measures a few algorithms for each product of a step and takes the fastest; "
+             "another may win at another start: what is resumed or repeated may then differ in "
+             "rounding"},
     {.key = "threads",
      .type = LKS_OPT_INT,
      .offset = offsetof(lks_device_options, threads),

@@ -16,6 +16,7 @@ typedef struct lks_device_options {
   bool memory_growth;
   int64_t memory_limit; /* bytes; 0: none */
   int precision;        /* lks_precision of backend/backend.h: fp32, tf32, bf16 */
+  bool tune;            /* products on GPUs by the fastest algorithm, as measured at the start */
   int64_t threads;      /* BLAS threads a rank; -1: auto */
   int gradients;        /* lks_gradients of plan/plan.h */
 } lks_device_options;

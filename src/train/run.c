@@ -141,6 +141,7 @@ lks_status lks_run_open_backend(lks_run *run, lks_error *err) {
                                        .timeout = settings->run.timeout,
                                        .ordinal = run->device.ordinal,
                                        .precision = settings->device.precision,
+                                       .tune = settings->device.tune,
                                        .memory_growth = settings->device.memory_growth,
                                        .memory_limit = settings->device.memory_limit,
                                        .resident_bytes = resident_bytes(run),

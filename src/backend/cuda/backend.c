@@ -29,7 +29,7 @@ static lks_status open_device(lks_cuda *cuda, const lks_backend_request *request
   for (int i = 0; i < LKS_RING_SLOTS; ++i) {
     TRY_CUDA(cudaEventCreateWithFlags(&cuda->events[i], cudaEventDisableTiming));
   }
-  TRY(lks_products_open(cuda, request->precision, properties.major, err));
+  TRY(lks_products_open(cuda, request, properties.major, err));
 cleanup:
   return st;
 }

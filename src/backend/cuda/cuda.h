@@ -6,7 +6,7 @@
  *   step.c      one update: ordering it, queueing it, reading its control block D steps later
  *   memory.c    the byte plan and the one device arena
  *   feed.c      rows from the host: two pinned slots, two device slots, a copy stream
- *   dense.c     products by cuBLASLt: found once a shape, the best of a few kept
+ *   dense.c     products by cuBLASLt: found once a shape; on request, the fastest of a few
  *   program.c   the plan's operations as launches
  *   launch.c    running them
  *   graph.c     launches as one graph: captured once, replayed
@@ -55,7 +55,7 @@ typedef struct lks_product_key {
   lks_product_kind kind;
   int64_t rows, inputs, outputs;
   cublasLtEpilogue_t epilogue;
-  bool training; /* of a step: candidates are timed */
+  bool training; /* of a step: on request, candidates are timed */
 } lks_product_key;
 
 #define LKS_CANDIDATES 4
@@ -86,12 +86,14 @@ typedef struct lks_products {
   cublasComputeType_t compute;
   size_t most_workspace; /* bytes that an algorithm may ask for */
   lks_product *items;
+  bool tune;             /* several candidates for each product of a step */
   int count, capacity;
 } lks_products;
 
 typedef struct lks_cuda lks_cuda;
 
-lks_status lks_products_open(lks_cuda *cuda, int precision, int major, lks_error *err) LKS_MUST_USE;
+lks_status lks_products_open(lks_cuda *cuda, const lks_backend_request *request, int major,
+                             lks_error *err) LKS_MUST_USE;
 void lks_products_close(lks_products *products);
 /* Index of the product with that key, made if need be; its count is 0 where cuBLASLt has none.
  * operands: only their alignment is read. */

@@ -7,10 +7,11 @@
  *   weights  D[O, I] = dz[O, n]   x[I, n]^T    epilogue: sums of dz over n, the bias gradient
  *   input    D[I, n] = w[O, I]^T  dz[O, n]     epilogue: the mask of the layer below
  *
- * A shape is looked up once. The candidates of a step's products are timed where there are
- * several; another than the first must win by more than noise, so that a run that resumes on the
- * same kind of device chooses alike. Evaluation always takes the first: one checkpoint gives the
- * same counts everywhere. */
+ * A shape is looked up once, and the library's first choice taken: another algorithm sums in
+ * another order, and a run that resumes must have the bits of one that never stopped. The first is
+ * the same in every process on the same kind of device. With device.tune a step's candidates are
+ * timed, and another wins where it is faster by more than noise; bits may then differ from start to
+ * start. Evaluation takes the first even so: one checkpoint gives the same counts everywhere. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,13 +36,15 @@ size_t lks_relu_mask_bytes(int64_t rows, int64_t width) {
   return (size_t)(lks_relu_mask_bits(width) / 8 * rows);
 }
 
-lks_status lks_products_open(lks_cuda *cuda, int precision, int major, lks_error *err) {
+lks_status lks_products_open(lks_cuda *cuda, const lks_backend_request *request, int major,
+                             lks_error *err) {
   lks_status st = LKS_OK;
   const lks_site *site = &cuda->site;
   lks_products *products = &cuda->products;
-  products->compute = precision == LKS_TF32   ? CUBLAS_COMPUTE_32F_FAST_TF32
-                      : precision == LKS_BF16 ? CUBLAS_COMPUTE_32F_FAST_16BF
-                                              : CUBLAS_COMPUTE_32F;
+  products->compute = request->precision == LKS_TF32   ? CUBLAS_COMPUTE_32F_FAST_TF32
+                      : request->precision == LKS_BF16 ? CUBLAS_COMPUTE_32F_FAST_16BF
+                                                       : CUBLAS_COMPUTE_32F;
+  products->tune = request->tune;
   products->most_workspace = (size_t)(major >= 9 ? 32 : 4) << 20; /* as cuBLAS advises */
   TRY_LT(cublasLtCreate(&products->handle));
 cleanup:
@@ -167,6 +170,7 @@ static lks_status find_candidates(const lks_cuda *cuda, lks_product *product, lk
   const lks_site *site = &cuda->site;
   const lks_products *products = &cuda->products;
   cublasLtMatmulPreference_t preference = NULL;
+  const int wanted = products->tune && product->key.training ? LKS_CANDIDATES : 1;
   int found = 0;
   TRY_LT(cublasLtMatmulPreferenceCreate(&preference));
   TRY_LT(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
@@ -174,14 +178,14 @@ static lks_status find_candidates(const lks_cuda *cuda, lks_product *product, lk
                                               sizeof products->most_workspace));
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
       products->handle, product->description, product->a, product->b, product->d, product->d,
-      preference, product->key.training ? LKS_CANDIDATES : 1, product->candidates, &found);
+      preference, LKS_CANDIDATES, product->candidates, &found);
   if (refuses(status)) {
     found = 0;
   } else {
     TRY_CODE(LKS_LIB_CUBLAS, status, "cublasLtMatmulAlgoGetHeuristic(...)");
   }
   /* Those that the library doubts itself come with a status of their own. */
-  for (int i = 0; i < found; ++i) {
+  for (int i = 0; i < found && product->count < wanted; ++i) {
     if (product->candidates[i].state == CUBLAS_STATUS_SUCCESS) {
       product->candidates[product->count++] = product->candidates[i];
     }
