@@ -39,20 +39,12 @@ static const char *kept(const std::string &text) {
   return all->insert(text).first->c_str();
 }
 
-static bool valid(dim3 grid, dim3 block) {
-  constexpr unsigned most_threads = 1024, most_z = 64, most_grid = 65535;
-  const bool filled = grid.x && grid.y && grid.z && block.x && block.y && block.z;
-  return filled && block.x <= most_threads && block.y <= most_threads && block.z <= most_z &&
-         static_cast<uint64_t>(block.x) * block.y * block.z <= most_threads &&
-         grid.x <= 0x7fffffffU && grid.y <= most_grid && grid.z <= most_grid;
-}
-
 static cudaError_t launch(const Function *function, dim3 grid, dim3 block, void **arguments,
                           size_t shared_bytes, cudaStream_t stream) {
   constexpr size_t most_shared = 48 << 10; /* more must be asked for, by a call not modelled */
   if (!function)
     return cudaErrorInvalidDeviceFunction;
-  if (!valid(grid, block))
+  if (!kernel_fits(grid, block))
     return cudaErrorInvalidConfiguration;
   if (shared_bytes > most_shared)
     return cudaErrorInvalidValue;

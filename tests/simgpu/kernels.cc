@@ -221,6 +221,14 @@ void run_kernel(const KernelInfo &info, dim3 grid, dim3 block, const void *argum
 
 /* ---- launching */
 
+bool kernel_fits(dim3 grid, dim3 block) {
+  constexpr unsigned most_threads = 1024, most_z = 64, most_grid = 65535;
+  const bool filled = grid.x && grid.y && grid.z && block.x && block.y && block.z;
+  return filled && block.x <= most_threads && block.y <= most_threads && block.z <= most_z &&
+         static_cast<uint64_t>(block.x) * block.y * block.z <= most_threads &&
+         grid.x <= 0x7fffffffU && grid.y <= most_grid && grid.z <= most_grid;
+}
+
 std::function<void()> kernel_call(const char *name, dim3 grid, dim3 block, void **arguments,
                                   size_t shared_bytes) {
   const KernelInfo *info = kernel_find(name);
@@ -239,6 +247,8 @@ std::function<void()> kernel_call(const char *name, dim3 grid, dim3 block, void 
 
 int kernel_launch(const char *name, dim3 grid, dim3 block, cudaStream_t stream,
                   const void *arguments) {
+  if (!kernel_fits(grid, block))
+    return cudaErrorInvalidConfiguration;
   void *list[] = {const_cast<void *>(arguments)};
   Op op;
   op.name = kernel_find(name)->name;

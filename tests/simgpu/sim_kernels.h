@@ -31,6 +31,9 @@ inline bool kernel_known(const char *name) {
   return kernel_find(name) != nullptr;
 }
 
+/* Whether a device takes a grid of such blocks. */
+bool kernel_fits(dim3 grid, dim3 block);
+
 /* A launch of it with copies of the arguments (as cudaLaunchKernel takes them: one pointer a
  * parameter; our kernels have one). Empty: unknown. It may be run many times, each time inside an
  * operation and with memory open, and holds no state of one run. */

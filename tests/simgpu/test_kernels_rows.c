@@ -339,6 +339,33 @@ static void check_input(const dense *d, const lks_activation *activation) {
   free(got);
 }
 
+/* More tiles side by side than a grid has blocks along y. So many threads take the simulator a
+ * while, and one launch has one order: only the first is tried. */
+static void very_wide_layers_are_right(void **unused) {
+  (void)unused;
+  const char *seed = getenv("SIMGPU_SEED");
+  if (getenv("SIMGPU_LAZY") != NULL || (seed != NULL && strcmp(seed, "1") != 0)) {
+    skip();
+  }
+  enum { WIDE = 65535 * 16 + 1 };
+  const float x[1] = {2.0f};
+  float *w = values_of(3, WIDE, 1.0f), *got = malloc(WIDE * sizeof *got);
+  const lks_dense_forward_args args = {.x = to_device(x, sizeof x),
+                                       .w = to_device(w, WIDE * sizeof *w),
+                                       .y = device_new(WIDE * sizeof *w),
+                                       .rows = 1,
+                                       .inputs = 1,
+                                       .outputs = WIDE,
+                                       .id = LKS_ACT_LINEAR};
+  assert_int_equal(lks_dense_forward_cuda(&args, NULL), 0);
+  from_device(got, args.y, WIDE * sizeof *got);
+  for (int64_t i = 0; i < WIDE; ++i) {
+    w[i] *= 2.0f;
+  }
+  assert_memory_equal(got, w, WIDE * sizeof *w); /* a product by 2 is exact */
+  free(w), free(got);
+}
+
 static void products_of_every_shape_are_right(void **unused) {
   (void)unused;
   static const int64_t sizes[][3] = {{1, 1, 1},  {5, 1, 1},   {1, 7, 1},    {33, 40, 1},
@@ -367,6 +394,7 @@ int main(void) {
       cmocka_unit_test(a_nan_comes_through),
       cmocka_unit_test(dropout_masks_are_the_cpus),
       cmocka_unit_test(products_of_every_shape_are_right),
+      cmocka_unit_test(very_wide_layers_are_right),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

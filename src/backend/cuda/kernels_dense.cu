@@ -26,18 +26,28 @@ static inline __device__ void load_tile(const operand *o, int64_t row, int64_t c
   tile[r][c] = inside ? o->at[(row + r) * o->row + (column + c) * o->column] : 0.0f;
 }
 
+/* Where the block's tile of c [m, n] begins. Blocks are counted row of tiles by row, along x alone:
+ * a grid has 2^31 - 1 of them there, but only 65535 along y. */
+typedef struct tile_place {
+  int64_t row, column;
+} tile_place;
+
+static inline __device__ tile_place place_of_tile(int64_t n) {
+  const unsigned across = (unsigned)((n + TILE - 1) / TILE);
+  return {(int64_t)(blockIdx.x / across) * TILE, (int64_t)(blockIdx.x % across) * TILE};
+}
+
 /* The thread's element, (row + threadIdx.y, column + threadIdx.x). column_sum, unless NULL, takes
  * the sum over k of b's column: a bias gradient. All threads of the block take part. */
 static inline __device__ float tile_product(const operand *left, const operand *right, int64_t m,
                                             int64_t n, int64_t k, float *column_sum) {
   __shared__ float a[TILE][TILE + 1]; /* one more: columns fall into different banks */
   __shared__ float b[TILE][TILE + 1];
-  const int64_t row = (int64_t)blockIdx.x * TILE;
-  const int64_t column = (int64_t)blockIdx.y * TILE;
+  const tile_place tile = place_of_tile(n);
   float sum = 0.0f;
   for (int64_t at = 0; at < k; at += TILE) {
-    load_tile(left, row, at, m, k, a);
-    load_tile(right, at, column, k, n, b);
+    load_tile(left, tile.row, at, m, k, a);
+    load_tile(right, at, tile.column, k, n, b);
     __syncthreads();
     for (int i = 0; i < TILE; ++i) {
       sum += a[threadIdx.y][i] * b[i][threadIdx.x];
@@ -52,16 +62,16 @@ static inline __device__ float tile_product(const operand *left, const operand *
   return sum;
 }
 
-static dim3 tile_grid(int64_t m, int64_t n) {
-  return dim3((unsigned)((m + TILE - 1) / TILE), (unsigned)((n + TILE - 1) / TILE), 1);
+static unsigned tile_blocks(int64_t m, int64_t n) {
+  return (unsigned)((m + TILE - 1) / TILE * ((n + TILE - 1) / TILE));
 }
 
 LKS_KERNEL(lks_dense_forward_kernel, lks_dense_forward_args) {
   const operand x = {a.x, a.inputs, 1, true};
   const operand w = {a.w, a.outputs, 1, true};
   float z = tile_product(&x, &w, a.rows, a.outputs, a.inputs, NULL);
-  const int64_t row = (int64_t)blockIdx.x * TILE + threadIdx.y;
-  const int64_t column = (int64_t)blockIdx.y * TILE + threadIdx.x;
+  const tile_place tile = place_of_tile(a.outputs);
+  const int64_t row = tile.row + threadIdx.y, column = tile.column + threadIdx.x;
   if (row >= a.rows || column >= a.outputs) {
     return;
   }
@@ -75,8 +85,8 @@ LKS_KERNEL(lks_dense_forward_kernel, lks_dense_forward_args) {
 LKS_KERNEL(lks_dense_weights_kernel, lks_dense_weights_args) {
   const operand x = {a.x, 1, a.inputs, false}; /* x^T */
   const operand dz = {a.dz, a.outputs, 1, true};
-  const int64_t row = (int64_t)blockIdx.x * TILE + threadIdx.y;
-  const int64_t column = (int64_t)blockIdx.y * TILE + threadIdx.x;
+  const tile_place tile = place_of_tile(a.outputs);
+  const int64_t row = tile.row + threadIdx.y, column = tile.column + threadIdx.x;
   const bool sums = a.db != NULL && row == 0;
   float column_sum = 0.0f;
   const float sum = tile_product(&x, &dz, a.inputs, a.outputs, a.rows, sums ? &column_sum : NULL);
@@ -102,8 +112,8 @@ LKS_KERNEL(lks_dense_input_kernel, lks_dense_input_args) {
   const operand dz = {a.dz, a.outputs, 1, true};
   const operand w = {a.w, 1, a.outputs, false}; /* w^T */
   const float sum = tile_product(&dz, &w, a.rows, a.inputs, a.outputs, NULL);
-  const int64_t row = (int64_t)blockIdx.x * TILE + threadIdx.y;
-  const int64_t column = (int64_t)blockIdx.y * TILE + threadIdx.x;
+  const tile_place tile = place_of_tile(a.inputs);
+  const int64_t row = tile.row + threadIdx.y, column = tile.column + threadIdx.x;
   if (row < a.rows && column < a.inputs) {
     const int64_t i = row * a.inputs + column;
     a.dx[i] = sum * slope_below(&a, i);
@@ -176,7 +186,7 @@ extern "C" int lks_dense_forward_cuda(const lks_dense_forward_args *args,
     return LKS_LAUNCH(lks_single_forward_kernel, lks_row_blocks(args->rows, lanes),
                       lks_row_threads(lanes), stream, *args);
   }
-  return LKS_LAUNCH(lks_dense_forward_kernel, tile_grid(args->rows, args->outputs),
+  return LKS_LAUNCH(lks_dense_forward_kernel, tile_blocks(args->rows, args->outputs),
                     dim3(TILE, TILE, 1), stream, *args);
 }
 
@@ -188,7 +198,7 @@ extern "C" int lks_dense_weights_cuda(const lks_dense_weights_args *args,
     return LKS_LAUNCH(lks_single_weights_kernel, (unsigned)((columns + lanes - 1) / lanes),
                       lks_row_threads(lanes), stream, *args);
   }
-  return LKS_LAUNCH(lks_dense_weights_kernel, tile_grid(args->inputs, args->outputs),
+  return LKS_LAUNCH(lks_dense_weights_kernel, tile_blocks(args->inputs, args->outputs),
                     dim3(TILE, TILE, 1), stream, *args);
 }
 
@@ -198,6 +208,6 @@ extern "C" int lks_dense_input_cuda(const lks_dense_input_args *args, struct CUs
     return LKS_LAUNCH(lks_single_input_kernel, lks_row_blocks(args->rows, lanes),
                       lks_row_threads(lanes), stream, *args);
   }
-  return LKS_LAUNCH(lks_dense_input_kernel, tile_grid(args->rows, args->inputs),
+  return LKS_LAUNCH(lks_dense_input_kernel, tile_blocks(args->rows, args->inputs),
                     dim3(TILE, TILE, 1), stream, *args);
 }
