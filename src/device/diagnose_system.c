@@ -169,7 +169,7 @@ static void check_visible(const view *v, lks_diagnosis *d) {
       [LKS_VISIBLE_NONE] = "unset CUDA_VISIBLE_DEVICES; in a job, ask for GPUs (srun --gres=gpu:1)",
       [LKS_VISIBLE_INVALID] = "unset CUDA_VISIBLE_DEVICES, or write ordinals (0,1) or UUIDs",
       [LKS_VISIBLE_STALE] = "unset CUDA_VISIBLE_DEVICES: it is of another node or job",
-      [LKS_VISIBLE_SLICES] = "name one MIG slice for each rank, and start a rank for each"};
+      [LKS_VISIBLE_SLICES] = "name one MIG slice for each rank, of a GPU that no other rank has"};
   const lks_visible *visible = &v->visible;
   const char *more = visible->others[0] != '\0' ? "; " : "";
   if (visible->state <= LKS_VISIBLE_SOME) {

@@ -23,6 +23,7 @@ typedef struct facts {
   char host[64];
   struct {
     char id[128]; /* UUID, and the MIG slice */
+    char bus[32]; /* PCI address: the same for all slices of a device */
     int numa;
   } devices[LKS_SYSTEM_MAX];
 } facts;
@@ -43,7 +44,7 @@ static lks_status check_slices(lks_device_class *class_, lks_error *err) {
   lks_visible_look(&system, &visible);
   if (visible.state == LKS_VISIBLE_SLICES) {
     *class_ = LKS_CLASS_NOT_FOUND;
-    FAIL(LKS_DEVICE, "give each rank one slice, and as many ranks as slices",
+    FAIL(LKS_DEVICE, "give each rank one slice, of a GPU that no other rank has",
          "several MIG slices for one rank: %s", visible.words);
   }
 cleanup:
@@ -97,6 +98,7 @@ static lks_status look(const lks_device_options *options, facts *mine, lks_devic
     TRY(st);
     (void)snprintf(mine->devices[i].id, sizeof mine->devices[i].id, "%s%s%s", gpu.uuid,
                    visible.slice[0] != '\0' ? " " : "", visible.slice);
+    memcpy(mine->devices[i].bus, gpu.pci_bus_id, sizeof mine->devices[i].bus);
     mine->devices[i].numa = lks_system_numa_of(gpu.pci_bus_id);
   }
 cleanup:
@@ -254,6 +256,27 @@ cleanup:
   return st;
 }
 
+/* NCCL tells devices of a node by their PCI address alone, so it refuses two slices of one. */
+static lks_status check_buses(const lks_world *world, const facts *all, const int *places,
+                              lks_device_class *class_, lks_error *err) {
+  lks_status st = LKS_OK;
+  for (int rank = 1; rank < world->size; ++rank) {
+    const char *bus = all[rank].devices[places[rank]].bus;
+    for (int other = 0; other < rank; ++other) {
+      if (bus[0] != '\0' && all[other].node == all[rank].node &&
+          strcmp(all[other].devices[places[other]].bus, bus) == 0) {
+        *class_ = LKS_CLASS_BUSY;
+        FAIL(LKS_DEVICE,
+             "start one rank a GPU, on one of its slices, or switch MIG off (nvidia-smi -mig 0)",
+             "ranks %d and %d on %s have MIG slices of the same GPU, %s, which NCCL does not join",
+             other, rank, all[rank].host, bus);
+      }
+    }
+  }
+cleanup:
+  return st;
+}
+
 /* Ranks of a node that each see one GPU, of several: peers that a cgroup hides cost NVLink. */
 static void warn_isolated(const lks_world *world, const facts *all, char *note, size_t size) {
   bool isolated = world->local_size > 1;
@@ -307,6 +330,7 @@ lks_status lks_device_place(lks_world *world, const lks_device_options *options,
   st = options->ordinal >= 0
            ? place_stated(world, all, (int)options->ordinal, places, &choice->class_, err)
            : place_all(world, all, places, &choice->class_, err);
+  st = st == LKS_OK ? check_buses(world, all, places, &choice->class_, err) : st;
   TRY(lks_agree(world, st, err));
   choice->backend = "cuda";
   choice->ordinal = places[world->rank];

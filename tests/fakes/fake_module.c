@@ -3,11 +3,17 @@
  *
  *   FAKE_GPUS=2             devices on the node
  *   FAKE_SEES=all,own,first which of them a rank sees, by rank: all, that of its local rank, the
- * first FAKE_FAIL=launch=209    CALL=[LIBRARY:]CODE[@RANK][*DEVICE], joined by commas FAKE_SILENT=1
- * failures carry no name and no words FAKE_DRIVER=13000       what the driver serves; 0: there is
- * none FAKE_NCCL=22809,22703   by rank FAKE_MEMORY=total,free  in MiB FAKE_PRODUCT=wrong|tf32
- * FAKE_SUM=wrong FAKE_LOG=file           a line "RANK CALL DEVICE" for each call that gives a
- * device a context FAKE_HANDSHAKE=refuse|magic|abi|size|version|plan */
+ *                           first
+ *   FAKE_BUS=one            all have the first one's PCI address, as slices of one GPU do
+ *   FAKE_FAIL=launch=209    CALL=[LIBRARY:]CODE[@RANK][*DEVICE], joined by commas
+ *   FAKE_SILENT=1           failures carry no name and no words
+ *   FAKE_DRIVER=13000       what the driver serves; 0: there is none
+ *   FAKE_NCCL=22809,22703   by rank
+ *   FAKE_MEMORY=total,free  in MiB
+ *   FAKE_PRODUCT=wrong|tf32
+ *   FAKE_SUM=wrong
+ *   FAKE_LOG=file           a line "RANK CALL DEVICE" for each call that gives a device a context
+ *   FAKE_HANDSHAKE=refuse|magic|abi|size|version|plan */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -143,7 +149,8 @@ static int identify(int ordinal, lks_gpu *gpu, lks_gpu_failure *failure) {
                    .ecc = true};
   (void)snprintf(gpu->name, sizeof gpu->name, "Fake GPU");
   (void)snprintf(gpu->uuid, sizeof gpu->uuid, "GPU-00000000-0000-0000-0000-00000000000%d", device);
-  (void)snprintf(gpu->pci_bus_id, sizeof gpu->pci_bus_id, "0000:0%d:00.0", device + 1);
+  (void)snprintf(gpu->pci_bus_id, sizeof gpu->pci_bus_id, "0000:0%d:00.0",
+                 is("FAKE_BUS", "one") ? 1 : device + 1);
   return scripted("identify", device, failure);
 }
 

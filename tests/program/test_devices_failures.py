@@ -122,6 +122,14 @@ class Failures(DeviceTest):
         self.fail_with(4, "several MIG slices for one rank.*; give each rank one slice", "devices",
                        "--device", "gpu", env=env)
 
+    def test_slices_of_one_gpu(self):
+        """NCCL joins no two devices of one PCI address. One rank may take a slice."""
+        env = self.machine(gpus=2) | {"FAKE_BUS": "one"}
+        words = ("ranks 0 and 1 on .* have MIG slices of the same GPU, 0000:01:00.0, which NCCL does "
+                 "not join .*; start one rank a GPU")
+        self.fail_with(4, words, "devices", "--device", "gpu", ranks=2, env=env)
+        self.succeed("devices", "--device", "gpu", ranks=1, env=env)
+
     def test_libcuda_missing(self):
         env = self.machine(libcuda=False, module="/nowhere")
         self.check(env, "libcuda", "not found", "libcuda.so.1: cannot open shared object file",
