@@ -200,6 +200,18 @@ static void fill(const Block &block) {
   memset(block.base + block.bytes, sentinel, block.reserved - block.bytes);
 }
 
+bool take_memory(size_t bytes) {
+  size_t &used = blocks().device_used[current_device()];
+  if (bytes > memory_total() - used)
+    return false;
+  used += bytes;
+  return true;
+}
+
+void give_memory(size_t bytes) {
+  blocks().device_used[current_device()] -= bytes;
+}
+
 void *allocate_device(size_t bytes) {
   size_t &used = blocks().device_used[current_device()];
   const size_t rounded = round_up(bytes, device_align);

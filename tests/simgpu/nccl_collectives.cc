@@ -4,6 +4,9 @@
 // A call is numbered when the host issues it, so that replays of a graph count anew. All ranks must
 // give the n-th call the same count: another is a finding (the real library hangs, or mixes data).
 //
+// As the real library does, a communicator takes device memory at its first sum, not when it is
+// made.
+//
 // `collective` is the name under which SIMGPU_FAIL counts them as the device comes to them: a code
 // becomes the communicator's asynchronous error and the collective never ends; `kill` is a rank
 // that dies inside.
@@ -189,6 +192,12 @@ ncclResult_t submit(const Collective &one, cudaStream_t stream) {
   }
   if (one.comm->size == 1) {
     return copy(one, stream);
+  }
+  if (!one.comm->connected) {
+    if (!sim::take_memory(nccl::buffer_bytes)) {
+      return nccl::refuse(ncclUnhandledCudaError, "Cuda failure 2 'out of memory'");
+    }
+    one.comm->connected = true;
   }
   Group &pending = group();
   if (pending.depth == 0) {

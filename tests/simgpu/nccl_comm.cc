@@ -91,7 +91,7 @@ ncclResult_t init(ncclComm_t *out, int size, const ncclUniqueId &id, int rank) {
     return refuse(ncclInvalidArgument, "ncclCommInitRankConfig: no such unique id");
   }
   ncclComm *comm =
-      new ncclComm{shared, rank, size, 0, 0, false, ncclSuccess, std::make_shared<int>(0)};
+      new ncclComm{shared, rank, size, 0, 0, false, false, ncclSuccess, std::make_shared<int>(0)};
   const ncclResult_t result = meet(comm);
   if (result != ncclSuccess) {
     board::close(shared);
@@ -114,6 +114,9 @@ void end(ncclComm *comm, const char *call) {
                  call);
   }
   comm->shared->seats[comm->rank].left = 1;
+  if (comm->connected) {
+    sim::give_memory(buffer_bytes);
+  }
   board::close(comm->shared);
   delete comm;
 }

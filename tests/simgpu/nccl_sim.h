@@ -14,12 +14,15 @@ struct ncclComm {
   int rank, size;
   uint64_t issued;            // collectives, in the order the host issued them
   uint64_t finished;          // of those, by the device
+  bool connected;             // has made a sum, and holds `buffer_bytes` of the device
   bool aborted;               // what is in flight ends without a result
   ncclResult_t async_error;   // sticky
   std::shared_ptr<int> holds; // copies are in the hands of captured collectives
 };
 
 namespace nccl {
+
+constexpr size_t buffer_bytes = 4 << 20;
 
 // Keeps the words for ncclGetLastError and returns the code.
 ncclResult_t refuse(ncclResult_t code, const char *format, ...)

@@ -112,6 +112,11 @@ void access(const void *pointer, size_t bytes, bool write, const char *what);
  * workspace of which nothing may be assumed later. */
 void poison(void *pointer, size_t bytes, const char *what);
 
+/* Memory of the current device that a library takes for itself, at addresses nobody sees; false
+ * where there is not so much. */
+bool take_memory(size_t bytes);
+void give_memory(size_t bytes);
+
 /* Bytes from pointer to the end of its live block; 0 where none holds it. */
 size_t bytes_left(const void *pointer);
 

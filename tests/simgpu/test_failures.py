@@ -108,6 +108,11 @@ class NcclStartTest(FailureTest):
         self.fails(5, words, ranks=2, fail="ncclCommInitRankConfig@1:1=2")
 
 
+    def test_memory_for_sums(self):
+        """NCCL takes memory at its first sum: before the run takes all that is free."""
+        self.succeed("train", self.config, "device.memory_growth=false", ranks=2)
+
+
 class StepTest(FailureTest):
     """Within an epoch, on the second of two ranks: all end in time, and a run goes on from the last
     checkpoint as if nothing had been."""
@@ -136,7 +141,7 @@ class StepTest(FailureTest):
 
     def test_sum_fails(self):
         words = r"communication: NCCL .*\(6\), remote process exited.*\[rank 1, .*epoch 2"
-        self.check(5, words, "collective@1:10=6")
+        self.check(5, words, "collective@1:11=6")
 
 
 class DeathTest(FailureTest):
@@ -148,10 +153,10 @@ class DeathTest(FailureTest):
         self.succeed("train", self.config, "checkpoint.resume=required", ranks=2)
 
     def test_killed_in_a_sum(self):
-        self.check(r"rank 1 on \S+ died", "collective@1:10=kill")
+        self.check(r"rank 1 on \S+ died", "collective@1:11=kill")
 
     def test_stands_still_in_a_sum(self):
-        self.check(r"no progress for .* of rank 1 on", "collective@1:10=hang")
+        self.check(r"no progress for .* of rank 1 on", "collective@1:11=hang")
 
 
 if __name__ == "__main__":

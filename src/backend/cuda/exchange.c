@@ -72,30 +72,13 @@ cleanup:
   return st;
 }
 
-lks_status lks_nccl_open(lks_cuda *cuda, lks_error *err) {
-  lks_status st = LKS_OK;
-  ncclUniqueId id;
-  memset(&id, 0, sizeof id);
-  plan_buckets(cuda);
-  st = open_streams(cuda, err);
-  st = st == LKS_OK ? make_id(cuda, &id, err) : st;
-  TRY(lks_cuda_services->agree(cuda->world, st, err)); /* none may wait in NCCL for another */
-  if (cuda->size == 1) {
-    return LKS_OK;
-  }
-  TRY(lks_cuda_services->broadcast(cuda->world, &id, sizeof id, 0, err));
-  TRY(lks_cuda_services->agree(cuda->world, join(cuda, &id, err), err));
-cleanup:
-  return st;
-}
-
-lks_status lks_nccl_sum(lks_cuda *cuda, int bucket, lks_error *err) {
+/* Queues the sum of a bucket of `gradients`, an arena of plan->gradient_floats. */
+static lks_status sum_bucket(lks_cuda *cuda, int bucket, float *gradients, lks_error *err) {
   lks_status st = LKS_OK;
   const lks_site *site = &cuda->site;
   lks_nccl *exchange = &cuda->exchange;
   const lks_bucket *b = &exchange->buckets[bucket];
   const bool last = bucket == exchange->bucket_count - 1;
-  float *gradients = lks_at(cuda, cuda->layout.gradients);
   float *first = gradients + b->first, *control = gradients + cuda->plan->parameter_floats;
   const size_t tail = cuda->plan->gradient_floats - cuda->plan->parameter_floats;
   if (exchange->own_stream) {
@@ -122,6 +105,57 @@ lks_status lks_nccl_sum(lks_cuda *cuda, int bucket, lks_error *err) {
   }
 cleanup:
   return st;
+}
+
+static lks_status take_trial(lks_cuda *cuda, void **floats, lks_error *err) {
+  lks_status st = LKS_OK;
+  const lks_site *site = &cuda->site;
+  const size_t bytes = cuda->plan->gradient_floats * sizeof(float);
+  TRY_CUDA(cudaMalloc(floats, bytes));
+  TRY_CUDA(cudaMemsetAsync(*floats, 0, bytes, cuda->main));
+cleanup:
+  return st;
+}
+
+/* NCCL connects ranks, and takes device memory for it, at the first sum that needs it: so each
+ * bucket is summed once before the arena takes what is free. */
+static lks_status try_sums(lks_cuda *cuda, lks_error *err) {
+  lks_status st = LKS_OK;
+  const lks_site *site = &cuda->site;
+  void *floats = NULL;
+  TRY(lks_cuda_services->agree(cuda->world, take_trial(cuda, &floats, err), err));
+  for (int b = 0; b < cuda->exchange.bucket_count; ++b) {
+    TRY(sum_bucket(cuda, b, floats, err));
+  }
+  TRY_CUDA(cudaEventRecord(cuda->events[0], cuda->main));
+  TRY(lks_wait_cuda(cuda, cuda->events[0], err));
+cleanup:
+  if (floats != NULL && st == LKS_OK) { /* else a sum may never end, and freeing waits for it */
+    (void)cudaFree(floats);
+  }
+  return st;
+}
+
+lks_status lks_nccl_open(lks_cuda *cuda, lks_error *err) {
+  lks_status st = LKS_OK;
+  ncclUniqueId id;
+  memset(&id, 0, sizeof id);
+  plan_buckets(cuda);
+  st = open_streams(cuda, err);
+  st = st == LKS_OK ? make_id(cuda, &id, err) : st;
+  TRY(lks_cuda_services->agree(cuda->world, st, err)); /* none may wait in NCCL for another */
+  if (cuda->size == 1) {
+    return LKS_OK;
+  }
+  TRY(lks_cuda_services->broadcast(cuda->world, &id, sizeof id, 0, err));
+  TRY(lks_cuda_services->agree(cuda->world, join(cuda, &id, err), err));
+  TRY(lks_cuda_services->agree(cuda->world, try_sums(cuda, err), err));
+cleanup:
+  return st;
+}
+
+lks_status lks_nccl_sum(lks_cuda *cuda, int bucket, lks_error *err) {
+  return sum_bucket(cuda, bucket, lks_at(cuda, cuda->layout.gradients), err);
 }
 
 lks_status lks_nccl_look(lks_cuda *cuda, lks_error *err) {
