@@ -1,6 +1,7 @@
 /* See selftest.h: the cases, from the tables. What a case is held against: testbench.c. */
 #include "backend/selftest.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -131,6 +132,44 @@ static lks_status try_activations(const suite *s, lks_error *err) {
     TRY(end_case(s, &c, st, err));
   }
 cleanup:
+  return st;
+}
+
+/* The hidden layers' inputs to ReLU are exactly 0, where its slope is 0 as in Keras: no gradient
+ * reaches what lies below. Differences, which look to both sides, could not tell. */
+static lks_status check_slope_at_zero(const suite *s, const lks_testcase *c, lks_error *err) {
+  lks_status st = LKS_OK;
+  lks_testbench b = {0};
+  lks_control control;
+  double error = 0.0;
+  TRY(lks_testbench_open(&b, c, s->world, &s->device, err));
+  const lks_step step = {.feed = &b.feed, .global_rows = c->rows, .step = 1};
+  TRY(lks_testbench_steps(&b, &step, 1, &control, err));
+  TRY(b.backend.ops->snapshot(b.backend.state, b.after, NULL, err));
+  const lks_layer *last = &b.model->layers[c->layer_count - 1];
+  const size_t below = b.model->parameters[last->first_parameter].offset;
+  for (size_t i = 0; i < below; ++i) {
+    error += fabs((double)b.after[i] - (double)b.parameters[i]);
+  }
+  const size_t bias = b.model->parameters[last->first_parameter + 1].offset;
+  error += b.after[bias] != b.parameters[bias] ? 0.0 : 1.0; /* but that layer learns */
+  report_case(s, c->name, error, lks_testbench_bound(&b));
+cleanup:
+  lks_testbench_close(&b);
+  return st;
+}
+
+static lks_status try_slope_at_zero(const suite *s, lks_error *err) {
+  static const char silent[] = "{units: 13, activation: relu, kernel_initializer: zeros}";
+  lks_status st = LKS_OK;
+  lks_testcase c;
+  begin_case(&c, "slope at 0", "relu", lks_loss_kinds[0]);
+  st = add_layer(&c, layer_kind(LKS_LAYER_DENSE), silent, err);
+  st = st == LKS_OK ? add_layer(&c, layer_kind(LKS_LAYER_DENSE), silent, err) : st;
+  st = st == LKS_OK ? add_dense(&c, 3, "linear", err) : st;
+  st = lks_agree(s->world, st, err);
+  st = st == LKS_OK ? check_slope_at_zero(s, &c, err) : st;
+  lks_arena_free(&c.arena);
   return st;
 }
 
@@ -370,6 +409,7 @@ lks_status lks_selftest_run(lks_world *world, const char *backend, lks_selftest_
   lks_world_phase(world, "self-test");
   TRY(lks_device_choose(world, &device, &s.device, err));
   TRY(try_activations(&s, err));
+  TRY(try_slope_at_zero(&s, err));
   TRY(try_layers(&s, err));
   TRY(try_losses(&s, err));
   TRY(try_optimizers(&s, err));

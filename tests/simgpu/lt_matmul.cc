@@ -1,12 +1,14 @@
 // cublasLtMatmul: the product in double precision, rounded once, with its epilogue.
 //
-// The ReLU mask is opaque to callers, so its bits lie inverted and in an order of their own. The
-// workspace is left full of NaN.
+// The ReLU mask is opaque to callers, so its bits lie inverted and in an order of their own. What
+// it says of an input of exactly 0 nothing documents: SIMGPU_RELU_AT_ZERO=1 lets the gradient pass
+// there. The workspace is left full of NaN.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <vector>
 
+#include "core.h"
 #include "lt.h"
 #include "sim.h"
 
@@ -147,7 +149,8 @@ double finish(const Call &call, int64_t i, int64_t j, double value) {
   if (lt::is_relu(p.epilogue)) {
     const bool positive = value > 0.0; // not so for NaN: as in the real library it becomes 0
     if (lt::has_aux(p.epilogue)) {
-      mask_set(call, i, j, positive);
+      static const bool at_zero = sim::setting("SIMGPU_RELU_AT_ZERO", 0) != 0;
+      mask_set(call, i, j, positive || (at_zero && value == 0.0));
     }
     return positive ? value : 0.0;
   }

@@ -16,6 +16,7 @@ from harness import PROGRAM, ProgramTest, regression_config, regression_rows
 
 LIBRARIES = os.path.join(os.path.dirname(os.path.dirname(PROGRAM)), "lib")
 NAME = "Simulated GPU"
+DRELU = 8 | 128  # of cublasLtEpilogue_t
 UUID = r"GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
@@ -100,6 +101,20 @@ class Devices(Simulated):
         self.assertRegex(self.succeed("inspect", "run/devices.h5").out,
                          r"memory +rank 1: .* free before, .* after; planned .*, limit none")
 
+
+    def test_masks_that_are_wrong_at_zero_are_not_used(self):
+        hidden = {"dense": {"units": 8, "activation": "relu"}}
+        x, y = regression_rows()
+        self.write_h5("data.h5", x=x, y=y)
+        model = {"model": [hidden, hidden, {"dense": {"units": 2}}], "device": "gpu"}
+        config = self.write_config(regression_config() | model)
+        for at_zero in (0, 1):
+            self.succeed("train", config, "train.epochs=1", f"run.folder=run{at_zero}",
+                         env=simulated(SIMGPU_RELU_AT_ZERO=at_zero))
+            with h5py.File(self.path(f"run{at_zero}", "devices.h5")) as f:
+                chosen = [a["chosen"].decode() for a in f["algorithms"]]
+            masked = [text for text in chosen if text.endswith(f"epilogue {DRELU}")]
+            self.assertEqual(bool(masked), not at_zero, chosen)
 
     def test_tuning_measures_the_products_of_a_step(self):
         x, y = regression_rows()

@@ -64,10 +64,18 @@ static lks_status open_own(lks_cuda *cuda, const lks_backend_request *request, l
   TRY(lks_layout_make(cuda, err));
   TRY(open_mailbox(cuda, err));
   TRY(lks_staging_open(cuda, err));
-  TRY(lks_programs_compile(cuda, err)); /* which products there are, and their workspace */
+  for (int turn = 0; turn < 2; ++turn) { /* which products there may be, and their workspace */
+    cuda->unmasked = turn == 0;
+    TRY(lks_programs_compile(cuda, err));
+  }
   TRY(lks_memory_take(cuda, request, err));
-  TRY(lks_programs_compile(cuda, err)); /* for good */
+  TRY(lks_programs_compile(cuda, err)); /* for good, unless masks are wrong */
   TRY(lks_programs_time(cuda, err));
+  TRY(lks_masks_try(cuda, err));
+  if (cuda->unmasked) {
+    TRY(lks_programs_compile(cuda, err));
+    TRY(lks_programs_time(cuda, err));
+  }
   TRY_CUDA(cudaStreamSynchronize(cuda->main));
 cleanup:
   return st;
@@ -214,19 +222,25 @@ cleanup:
   return st;
 }
 
-static lks_status fingerprint_cuda(void *state, uint64_t *hash, lks_error *err) {
+lks_status lks_hash_floats(lks_cuda *cuda, const float *values, int64_t count, uint64_t *hash,
+                           lks_error *err) {
   lks_status st = LKS_OK;
-  lks_cuda *cuda = state;
   const lks_site *site = &cuda->site;
-  const lks_fingerprint_args args = {.values = lks_at(cuda, cuda->layout.parameters),
-                                     .hash = lks_at(cuda, cuda->layout.hash),
-                                     .count = (int64_t)cuda->plan->parameter_floats};
+  const lks_fingerprint_args args = {
+      .values = values, .hash = lks_at(cuda, cuda->layout.hash), .count = count};
   TRY_CUDA(cudaMemsetAsync(args.hash, 0, sizeof *args.hash, cuda->main));
   TRY_CUDA(lks_fingerprint_cuda(&args, cuda->main));
   TRY(copy_out(cuda, cuda->mailbox.hash, cuda->layout.hash, sizeof *hash, err));
   TRY_CUDA(cudaStreamSynchronize(cuda->main));
   *hash = *cuda->mailbox.hash;
 cleanup:
+  return st;
+}
+
+static lks_status fingerprint_cuda(void *state, uint64_t *hash, lks_error *err) {
+  lks_cuda *cuda = state;
+  const lks_status st = lks_hash_floats(cuda, lks_at(cuda, cuda->layout.parameters),
+                                        (int64_t)cuda->plan->parameter_floats, hash, err);
   cuda->broken = cuda->broken || st != LKS_OK;
   return st;
 }

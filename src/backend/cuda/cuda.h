@@ -9,6 +9,7 @@
  *   dense.c     products by cuBLASLt: found once a shape; on request, the fastest of a few
  *   program.c   the plan's operations as launches
  *   launch.c    running them
+ *   mask.c      whether ReLU's masks are right where its input is 0
  *   graph.c     launches as one graph: captured once, replayed
  *   exchange.c  NCCL
  *   kernels*    all else that runs on the device
@@ -85,8 +86,8 @@ typedef struct lks_products {
   cublasLtHandle_t handle;
   cublasComputeType_t compute;
   size_t most_workspace; /* bytes that an algorithm may ask for */
-  lks_product *items;
   bool tune;             /* several candidates for each product of a step */
+  lks_product *items;
   int count, capacity;
 } lks_products;
 
@@ -104,7 +105,7 @@ lks_status lks_product_run(lks_cuda *cuda, int index, const lks_operands *operan
 /* Times a product's candidates on its operands, whose values do not matter, and keeps one. */
 lks_status lks_product_time(lks_cuda *cuda, int index, const lks_operands *operands,
                             lks_error *err) LKS_MUST_USE;
-/* Bytes of workspace that all candidates of all products can do with. */
+/* Bytes of workspace that all candidates of all products that were found can do with. */
 size_t lks_products_workspace(const lks_products *products);
 void lks_product_describe(const lks_product *product, lks_choice_made *out);
 /* The ReLU mask of [rows, width]: bits a row, and bytes. */
@@ -196,7 +197,8 @@ typedef struct lks_launches {
 bool lks_mask_wanted(const lks_program *program, int forward);
 /* A step's gather: from that slot; -1: from the adopted table. */
 lks_gather_args lks_step_gather(const lks_cuda *cuda, int slot);
-/* Compiles the three programs for the arena's present base; again, when that has changed. */
+/* Compiles the three programs for the arena's present base; again, when that or `unmasked` has
+ * changed. */
 lks_status lks_programs_compile(lks_cuda *cuda, lks_error *err) LKS_MUST_USE;
 void lks_launches_free(lks_launches *launches);
 
@@ -207,6 +209,12 @@ lks_status lks_launches_run(lks_cuda *cuda, const lks_launches *launches, int co
                             lks_error *err) LKS_MUST_USE;
 /* Times the products of a step that have a choice. */
 lks_status lks_programs_time(lks_cuda *cuda, lks_error *err) LKS_MUST_USE;
+
+/* ---- mask.c */
+
+/* Runs the products of a compiled step that leave and read masks: `unmasked` where those are wrong.
+ * Parameters are zeros afterwards. */
+lks_status lks_masks_try(lks_cuda *cuda, lks_error *err) LKS_MUST_USE;
 
 /* ---- feed.c */
 
@@ -303,9 +311,13 @@ struct lks_cuda {
   cudaEvent_t done[LKS_RING_SLOTS];   /* of each slot's step: one of `events` */
   int64_t ordered, launched, read; /* steps since the last restore; read <= launched <= ordered */
   bool adopted;
-  bool broken; /* a call failed: what is queued may never end */
+  bool unmasked; /* ReLU's gradient by its kernel, not by the masks of products */
+  bool broken;   /* a call failed: what is queued may never end */
 };
 
+/* Fingerprint of floats that lie in the arena; see fingerprint of the contract. */
+lks_status lks_hash_floats(lks_cuda *cuda, const float *values, int64_t count, uint64_t *hash,
+                           lks_error *err) LKS_MUST_USE;
 lks_status lks_step_cuda(void *state, const lks_step *step, lks_control *control,
                          lks_error *err) LKS_MUST_USE;
 lks_status lks_drain_cuda(void *state, lks_control *control, lks_error *err) LKS_MUST_USE;

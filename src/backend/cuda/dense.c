@@ -240,7 +240,7 @@ size_t lks_products_workspace(const lks_products *products) {
   size_t most = 0;
   for (int i = 0; i < products->count; ++i) {
     const lks_product *product = &products->items[i];
-    for (int k = 0; product->used && k < product->count; ++k) {
+    for (int k = 0; k < product->count; ++k) {
       const size_t bytes = product->candidates[k].workspaceSize;
       most = bytes > most ? bytes : most;
     }

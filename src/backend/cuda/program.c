@@ -9,6 +9,7 @@
  *   other activations   product with bias, then the activation's kernel; backward likewise. GELU
  *                       too: the library's is the tanh form, Keras' and the CPU's is by erf
  *   a dimension of 1    own kernels, activation and bias fused
+ *   masks wrong at 0    product, then ReLU's derivative (mask.c)
  *   several buckets     one more finite check a bucket, before its sum */
 #include <stdlib.h>
 #include <string.h>
@@ -157,7 +158,7 @@ static lks_status compile_forward(const compiler *c, int i, lks_error *err) {
   float *w = parameter(c, op->weights), *bias = op->has_bias ? parameter(c, op->bias) : NULL;
   lks_operands operands = {.a = w, .b = x, .d = y, .bias = bias};
   if (id == LKS_ACT_RELU) {
-    const bool mask = c->training && c->cuda->layout.masks[i] != 0;
+    const bool mask = c->training && c->cuda->layout.masks[i] != 0 && !c->cuda->unmasked;
     operands.aux = mask ? lks_at(c->cuda, c->cuda->layout.masks[i]) : NULL;
     TRY(try_product(c, LKS_PRODUCT_FORWARD, op, relu_epilogue(bias != NULL, mask), &operands, &made,
                     err));
@@ -461,6 +462,9 @@ lks_status lks_programs_compile(lks_cuda *cuda, lks_error *err) {
                 .training = true};
   c.masked = calloc((size_t)plan->train.count, sizeof *c.masked);
   TRY_ALLOC(c.masked);
+  for (int i = 0; i < cuda->products.count; ++i) {
+    cuda->products.items[i].used = false;
+  }
   lks_gather_args gather = lks_step_gather(cuda, 0);
   TRY(compile_program(&c, gather, err));
   append_end(&c);
