@@ -172,13 +172,13 @@ class Report(DeviceTest):
         self.write(0, self.nothing())
         with h5py.File(self.path("devices.h5"), "r+") as f:
             del f["links"]
-        self.fail_with(7, "no dataset 'links'", "inspect", "devices.h5")
+        self.fail_with(3, "no dataset 'links'", "inspect", "devices.h5")
         with h5py.File(self.path("devices.h5"), "r+") as f:
             f["links"] = np.zeros(3)
-        self.fail_with(7, "'links' is not a table", "inspect", "devices.h5")
+        self.fail_with(3, "'links' is not a table", "inspect", "devices.h5")
         with h5py.File(self.path("devices.h5"), "r+") as f:
             f.attrs["format"] = 2
-        self.fail_with(7, "device report format 2 is newer", "inspect", "devices.h5")
+        self.fail_with(3, "device report format 2 is newer", "inspect", "devices.h5")
 
     def test_a_file_that_cannot_be_written(self):
         env = self.nothing()
