@@ -147,11 +147,11 @@ static lks_status check_slope_at_zero(const suite *s, const lks_testcase *c, lks
   TRY(lks_testbench_steps(&b, &step, 1, &control, err));
   TRY(b.backend.ops->snapshot(b.backend.state, b.after, NULL, err));
   const lks_layer *last = &b.model->layers[c->layer_count - 1];
-  const size_t below = b.model->parameters[last->first_parameter].offset;
-  for (size_t i = 0; i < below; ++i) {
+  const int64_t below = b.model->parameters[last->first_parameter].offset;
+  for (int64_t i = 0; i < below; ++i) {
     error += fabs((double)b.after[i] - (double)b.parameters[i]);
   }
-  const size_t bias = b.model->parameters[last->first_parameter + 1].offset;
+  const int64_t bias = b.model->parameters[last->first_parameter + 1].offset;
   error += b.after[bias] != b.parameters[bias] ? 0.0 : 1.0; /* but that layer learns */
   report_case(s, c->name, error, lks_testbench_bound(&b));
 cleanup:

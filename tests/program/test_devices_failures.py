@@ -125,8 +125,8 @@ class Failures(DeviceTest):
     def test_slices_of_one_gpu(self):
         """NCCL joins no two devices of one PCI address. One rank may take a slice."""
         env = self.machine(gpus=2) | {"FAKE_BUS": "one"}
-        words = ("ranks 0 and 1 on .* have MIG slices of the same GPU, 0000:01:00.0, which NCCL does "
-                 "not join .*; start one rank a GPU")
+        words = ("ranks 0 and 1 on .* have MIG slices of the same GPU, 0000:01:00.0, which NCCL "
+                 "does not join .*; start one rank a GPU")
         self.fail_with(4, words, "devices", "--device", "gpu", ranks=2, env=env)
         self.succeed("devices", "--device", "gpu", ranks=1, env=env)
 
