@@ -26,16 +26,16 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
 
 enum { ROWS = 150, STEPS = 40, SEED = 5 };
 
-typedef struct shape {
+typedef struct network {
   int64_t inputs;
   const char *yaml;
-} shape;
+} network;
 
 /* Tiles of our own; products by columns, of few rows and by BLAS. */
-static const shape small = {100,
-                            "model: [dense: {units: 200, activation: tanh}, dense: {units: 3}]\n"
-                            "loss: mean_squared_error\noptimizer: adam"};
-static const shape broad = {
+static const network small = {100,
+                              "model: [dense: {units: 200, activation: tanh}, dense: {units: 3}]\n"
+                              "loss: mean_squared_error\noptimizer: adam"};
+static const network broad = {
     300, "model: [dense: {units: 700, activation: relu}, dense: {units: 410, activation: gelu},"
          " dense: {units: 3}]\nloss: mean_squared_error\noptimizer: adam"};
 
@@ -51,10 +51,10 @@ static lks_cpu *inside(const trained *run) {
   return run->backend.state;
 }
 
-static void begin(ranks *at, trained *run, const shape *shape, int64_t batch) {
+static void begin(ranks *at, trained *run, const network *net, int64_t batch) {
   lks_error err;
   *run = (trained){0};
-  recipe_make(&run->recipe, shape->inputs, 0, shape->yaml);
+  recipe_make(&run->recipe, net->inputs, 0, net->yaml);
   const lks_model *model = run->recipe.model;
   const int size = at->world->size;
   CHECK_STATUS(at, lks_plan_make(model, batch, size, LKS_BY_OWNERS, &run->plan, &err), LKS_OK);
@@ -70,11 +70,11 @@ static void begin(ranks *at, trained *run, const shape *shape, int64_t batch) {
                                        .ordinal = -1};
   CHECK_STATUS(at, lks_backend_open("cpu", &request, &run->backend, &err), LKS_OK);
   run->parameters = malloc(run->plan->parameter_floats * sizeof(float));
-  run->x = malloc((size_t)(ROWS * shape->inputs) * sizeof(float));
+  run->x = malloc((size_t)(ROWS * net->inputs) * sizeof(float));
   run->t = malloc((size_t)(ROWS * model->outputs) * sizeof(float));
   run->ids = malloc(ROWS * sizeof(int64_t));
   lks_model_initialise(model, SEED, run->parameters);
-  for (int64_t i = 0; i < ROWS * shape->inputs; ++i) {
+  for (int64_t i = 0; i < ROWS * net->inputs; ++i) {
     run->x[i] = (float)sin((double)i * 0.7) + (float)(i % 7) * 0.1f;
   }
   for (int64_t i = 0; i < ROWS * model->outputs; ++i) {
@@ -126,21 +126,21 @@ static double train(ranks *at, trained *run, double *loss) {
 }
 
 /* Even shares, then shares that follow a clock which makes rank 0 seem slow: the same bits. */
-static void try_shape(ranks *at, const shape *shape, int64_t batch) {
+static void try_shape(ranks *at, const network *net, int64_t batch) {
   const int size = at->world->size;
   trained even, uneven;
   double losses[2];
-  begin(at, &even, shape, batch);
+  begin(at, &even, net, batch);
   const bool crowded = inside(&even)->exchange.barrier.crowded;
   const bool follows = inside(&even)->shares.follow;
   const lks_product tile = {.a_depth = 1, .weights = 1};
-  const bool own = shape == &small && lks_product_is_own(&tile);
+  const bool own = net == &small && lks_product_is_own(&tile);
   CHECK(at, follows || crowded || size == 1 || !own);
   CHECK(at, !follows || !crowded);
   inside(&even)->shares.follow = false;
   CHECK(at, train(at, &even, &losses[0]) == 1.0 / size);
   hurry = at->world->rank == 0;
-  begin(at, &uneven, shape, batch);
+  begin(at, &uneven, net, batch);
   inside(&uneven)->shares.follow = size > 1 && (follows || (crowded && own));
   const double least = train(at, &uneven, &losses[1]);
   hurry = false;

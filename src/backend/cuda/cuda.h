@@ -213,7 +213,7 @@ lks_status lks_programs_time(lks_cuda *cuda, lks_error *err) LKS_MUST_USE;
 /* ---- mask.c */
 
 /* Runs the products of a compiled step that leave and read masks: `unmasked` where those are wrong.
- * Parameters are zeros afterwards. */
+ * Parameters are zeros, before and after. */
 lks_status lks_masks_try(lks_cuda *cuda, lks_error *err) LKS_MUST_USE;
 
 /* ---- feed.c */

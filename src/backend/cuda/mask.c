@@ -54,13 +54,13 @@ static lks_status try_mask(lks_cuda *cuda, const lks_launch *above, bool *passes
   TRY(lks_product_run(cuda, above->as.product.index, in, err));
   TRY(lks_hash_floats(cuda, in->d, count, &hash, err));
   *passes = hash != zeros;
+  TRY(fill(cuda, in->a, in_key->inputs * in_key->outputs, 0, err)); /* as the arena was given */
 cleanup:
   return st;
 }
 
 lks_status lks_masks_try(lks_cuda *cuda, lks_error *err) {
   lks_status st = LKS_OK;
-  const lks_site *site = &cuda->site;
   bool passes = false;
   for (int i = 0; i < cuda->train.count && !passes; ++i) {
     const lks_launch *launch = &cuda->train.items[i];
@@ -70,7 +70,6 @@ lks_status lks_masks_try(lks_cuda *cuda, lks_error *err) {
     }
   }
   cuda->unmasked = passes;
-  TRY_CUDA(cudaMemsetAsync(cuda->base, 0, cuda->layout.cleared, cuda->main));
 cleanup:
   return st;
 }
