@@ -307,13 +307,31 @@ cleanup:
   return st;
 }
 
+int64_t lks_plan_cut_step(const lks_op *op) {
+  enum {
+    STEP = 32,
+    LINES = 64,
+    LEAST_INPUTS = 256
+  }; /* in steps of as many, BLAS has enough to do */
+  const bool large = op->inputs * op->outputs > LKS_LARGE_WEIGHTS;
+  return op->inputs >= LEAST_INPUTS && (large || op->inputs % LINES == 0) ? STEP : 1;
+}
+
+/* The nearest place between steps of rows, none of which is short. */
+static size_t cut_weights(const lks_op *op, size_t place) {
+  const size_t width = (size_t)op->outputs, end = op->weights + (size_t)op->inputs * width;
+  const size_t step = (size_t)lks_plan_cut_step(op) * width;
+  const size_t cut = op->weights + (place - op->weights + step / 2) / step * step;
+  return cut + step > end ? end : cut;
+}
+
 size_t lks_plan_cut(const lks_plan *plan, double part) {
   const size_t place = (size_t)((double)plan->parameter_floats * part);
   for (int i = 0; i < plan->weights.count; ++i) {
     const lks_op *op = &plan->weights.ops[i];
     const size_t width = (size_t)op->outputs, weights = (size_t)op->inputs * width;
     if (place > op->weights && place < op->weights + weights) {
-      return op->weights + (place - op->weights + width / 2) / width * width;
+      return cut_weights(op, place);
     }
     if (op->has_bias && place > op->bias && place < op->bias + width) {
       return op->bias;

@@ -124,9 +124,12 @@ lks_status lks_plan_make(const lks_model *model, int64_t batch_size, int ranks,
 void lks_plan_free(lks_plan **plan);
 
 /* Where the parameters may be cut nearest to a part of them, 0 to 1, in a plan by owners: between
- * rows of weights, a bias whole. The work is divided as they are: it is two operations a parameter
- * and row. */
+ * steps of rows of weights, a bias whole. The work is divided as they are: it is two operations a
+ * parameter and row. */
 size_t lks_plan_cut(const lks_plan *plan, double part);
+/* Rows of dW of which a part has at least so many: more than 1 where BLAS may make them, which
+ * takes other ways for very small products. */
+int64_t lks_plan_cut_step(const lks_op *op);
 
 /* Rows [*first, *first + *count) of a batch of `rows` live rows that `rank` of `ranks` takes: in
  * a plan by the leader, the leader all of them; else even shares, in rank order, at most

@@ -434,7 +434,8 @@ static void check_same_work(const lks_plan *owners, const lks_plan *rows) {
 static void check_slices(const lks_plan *plan, int ranks) {
   size_t next = 0, widest = 0;
   for (int i = 0; i < plan->weights.count; ++i) {
-    const size_t width = (size_t)plan->weights.ops[i].outputs;
+    const lks_op *op = &plan->weights.ops[i];
+    const size_t width = (size_t)(op->outputs * lks_plan_cut_step(op));
     widest = width > widest ? width : widest;
   }
   for (int rank = 0; rank < ranks; ++rank) {
@@ -442,11 +443,13 @@ static void check_slices(const lks_plan *plan, int ranks) {
     const size_t count = lks_plan_cut(plan, (double)(rank + 1) / ranks) - first;
     assert_int_equal(first, next);
     next = first + count;
-    assert_true(count <= plan->parameter_floats / (size_t)ranks + widest + 1);
+    assert_true(count <= plan->parameter_floats / (size_t)ranks + 2 * widest + 1);
     for (int i = 0; i < plan->weights.count; ++i) {
       const lks_op *op = &plan->weights.ops[i];
       const size_t width = (size_t)op->outputs, after = op->weights + (size_t)op->inputs * width;
-      assert_true(next <= op->weights || next >= after || (next - op->weights) % width == 0);
+      const size_t step = width * (size_t)lks_plan_cut_step(op);
+      assert_true(next <= op->weights || next >= after || (next - op->weights) % step == 0);
+      assert_true(next <= op->weights || next >= after || after - next >= step);
       assert_true(!op->has_bias || next <= op->bias || next >= op->bias + width);
     }
   }
@@ -479,10 +482,27 @@ static void test_owners(void **state) {
   }
 }
 
+/* Layers that BLAS may make are cut in steps of rows, others anywhere. */
+static void test_cuts(void **state) {
+  (void)state;
+  compiled c;
+  for (int ranks = 2; ranks <= 9; ++ranks) {
+    compile_as(&c, 300, 37, ranks, LKS_BY_OWNERS,
+               "model: [dense: {units: 700}, dense: {units: 64}, dense: {units: 5}]\nloss: mse");
+    const lks_op *ops = c.plan->weights.ops; /* the last layer's first */
+    assert_int_equal(lks_plan_cut_step(&ops[0]), 1);
+    assert_int_equal(lks_plan_cut_step(&ops[1]), 1);
+    assert_int_equal(lks_plan_cut_step(&ops[2]), 32);
+    check_slices(c.plan, ranks);
+    release(&c);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_programs), cmocka_unit_test(test_places), cmocka_unit_test(test_taps),
       cmocka_unit_test(test_shares),   cmocka_unit_test(test_blocks), cmocka_unit_test(test_owners),
+      cmocka_unit_test(test_cuts),
   };
   return cmocka_run_group_tests_name("plan", tests, NULL, NULL);
 }

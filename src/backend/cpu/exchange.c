@@ -246,9 +246,11 @@ void lks_exchange_update_own(lks_exchange *exchange, const lks_update *update) {
                       exchange->gradients + exchange->first);
 }
 
-/* Behind the control block, which peers may still be reading; then the time. */
+enum { TIMES = 2 };
+
+/* Behind the control block, which peers may still be reading; then times. */
 static size_t verdict_at(const lks_exchange *exchange, lks_verdict verdict) {
-  _Static_assert(LKS_CONTROL_FLOATS + LKS_VERDICTS < LKS_TENSOR_ALIGN, "all fits behind it");
+  _Static_assert(LKS_CONTROL_FLOATS + LKS_VERDICTS + TIMES <= LKS_TENSOR_ALIGN, "all fits there");
   return exchange->layout.parameter_floats + LKS_CONTROL_FLOATS + (size_t)verdict;
 }
 
@@ -264,17 +266,18 @@ int lks_exchange_count_verdicts(const lks_exchange *exchange, lks_verdict verdic
   return ranks;
 }
 
-static size_t time_at(const lks_exchange *exchange) {
-  return verdict_at(exchange, LKS_VERDICT_BAD) + LKS_VERDICTS;
+/* Two places in turn: when a rank tells its next time but one, all have heard this one. */
+static size_t time_at(const lks_exchange *exchange, uint64_t round) {
+  return verdict_at(exchange, LKS_VERDICT_BAD) + LKS_VERDICTS + round % TIMES;
 }
 
 void lks_exchange_tell_time(lks_exchange *exchange, double seconds) {
-  exchange->gradients[time_at(exchange)] = (float)seconds;
+  exchange->gradients[time_at(exchange, exchange->barrier.round + 1)] = (float)seconds;
 }
 
 void lks_exchange_hear_times(const lks_exchange *exchange, float *took) {
   for (int rank = 0; rank < exchange->layout.local_size; ++rank) {
-    took[rank] = peer_of(exchange, rank)[time_at(exchange)];
+    took[rank] = peer_of(exchange, rank)[time_at(exchange, exchange->barrier.round)];
   }
 }
 

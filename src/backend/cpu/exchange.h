@@ -102,10 +102,9 @@ void lks_exchange_set_verdict(lks_exchange *exchange, lks_verdict verdict, bool 
 /* How many ranks of the node set it. */
 int lks_exchange_count_verdicts(const lks_exchange *exchange, lks_verdict verdict);
 
-/* Beside them, what this rank's share of a step took in seconds: told before the barrier
- * "parameters complete", to be heard between it and the next one. */
+/* Beside them, what this rank's share of the work took in seconds: told before a barrier, to be
+ * heard behind it and before the next one. took [local_size]: what all have told. */
 void lks_exchange_tell_time(lks_exchange *exchange, double seconds);
-/* took [local_size]: what all have told. */
 void lks_exchange_hear_times(const lks_exchange *exchange, float *took);
 
 #endif

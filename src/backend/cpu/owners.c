@@ -89,7 +89,7 @@ static bool divides_freely(lks_cpu *cpu) {
   for (int i = 0; freely && i < plan->weights.count; ++i) {
     lks_op op = plan->weights.ops[i];
     op.few = lks_is_few_cpu(cpu, &op);
-    freely = lks_dense_divides_cpu(&op, rows, work, parameters, 1);
+    freely = lks_dense_divides_cpu(&op, rows, work, parameters, lks_plan_cut_step(&op));
   }
   return freely;
 }
@@ -105,7 +105,6 @@ static lks_status open_shares(lks_cpu *cpu, lks_error *err) {
   here = here && divides_freely(cpu);
   TRY_MPI(MPI_Allreduce(&here, &everywhere, 1, MPI_INT, MPI_MIN, world->comm));
   cpu->shares.follow = everywhere != 0;
-  own_slice(cpu);
 cleanup:
   return st;
 }
@@ -191,10 +190,24 @@ static void run_rows(lks_cpu *cpu, const lks_op *whole, int64_t first, lks_cpu_b
   lks_run_ops_cpu(cpu, &op, 1, b);
 }
 
-/* A barrier within forward and backward, on the account of the exchange. */
+/* The barrier behind divided work, or none: shares follow what it took. */
+static lks_status meet(lks_cpu *cpu, lks_error *err) {
+  lks_status st = LKS_OK;
+  lks_exchange_tell_time(&cpu->exchange, cpu->divided);
+  cpu->divided = 0.0;
+  TRY(lks_exchange_meet(&cpu->exchange, err));
+  if (cpu->shares.follow) {
+    lks_exchange_hear_times(&cpu->exchange, cpu->shares.took);
+    lks_shares_follow(&cpu->shares);
+  }
+cleanup:
+  return st;
+}
+
+/* One within forward and backward, on the account of the exchange. */
 static lks_status meet_within(lks_cpu *cpu, lks_error *err) {
   const double began = cpu->profile ? lks_now() : 0.0;
-  const lks_status st = lks_exchange_meet(&cpu->exchange, err);
+  const lks_status st = meet(cpu, err);
   const double took = cpu->profile ? lks_now() - began : 0.0;
   cpu->exchanged += took;
   cpu->compute -= took;
@@ -279,12 +292,13 @@ static lks_status step_common(lks_cpu *cpu, const lks_step *step, const lks_upda
   TRY(run_train(cpu, step, rows > 0 ? step->feed->first : 0, rows, &b, &finite, err));
   lks_put_control_cpu(exchange->gradients + p, cpu->plan->model, &step->votes, &b, rows, finite);
   times[1] = cpu->profile ? lks_now() : 0.0;
-  TRY(lks_exchange_meet(exchange, err)); /* activations complete */
+  TRY(meet(cpu, err)); /* activations complete */
   lks_exchange_sum_control(exchange, control);
   control->not_finite_here = !finite;
   if (!lks_exchange_may_update(control)) {
     goto cleanup; /* all ranks */
   }
+  own_slice(cpu);
   TRY(lks_slice_make(cpu, b.work, step->global_rows, &slice, err));
   control->not_finite += slice.bad;
   control->not_finite_here = !slice.finite;
@@ -293,13 +307,7 @@ static lks_status step_common(lks_cpu *cpu, const lks_step *step, const lks_upda
     lks_slice_update(cpu, b.work, step->global_rows, update, slice.whole);
     cpu->divided += lks_now() - began;
   }
-  lks_exchange_tell_time(exchange, cpu->divided);
-  TRY(lks_exchange_meet(exchange, err)); /* parameters complete */
-  if (cpu->shares.follow) {
-    lks_exchange_hear_times(exchange, cpu->shares.took);
-    lks_shares_follow(&cpu->shares);
-    own_slice(cpu);
-  }
+  TRY(meet(cpu, err)); /* parameters complete */
   times[2] = cpu->profile ? lks_now() : 0.0;
   cpu->compute += times[1] - times[0];
   cpu->exchanged += times[2] - times[1];

@@ -344,7 +344,7 @@ static int64_t least_of(int64_t a, int64_t b) {
 /* The product, small enough to be tried: as many rows (or columns) as parts of `least` and whole
  * tiles need; of the rest as much as makes BLAS take the ways that it takes for large ones. */
 static lks_product shrink(const lks_product *whole, bool by_rows, int64_t least) {
-  enum { TILES = 131, ROWS = 64, COLUMNS = 256, DEPTH_TRIED = 1024 };
+  enum { TILES = 131, ROWS = 64, COLUMNS = 512, DEPTH_TRIED = 1024 };
   lks_product p = *whole;
   const int64_t divided = 2 * least + TILES;
   p.rows = least_of(p.rows, by_rows ? divided : ROWS);

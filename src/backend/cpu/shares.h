@@ -17,7 +17,7 @@ typedef struct lks_shares {
   int ranks;
   bool follow;   /* false: shares stay even */
   double *of;    /* [ranks]: sums to 1 */
-  float *took;   /* [ranks]: s that each took for its share of a step, for who calls follow */
+  float *took;   /* [ranks]: s that each took for its share, for who calls follow */
   double *ideal; /* [ranks], scratch */
 } lks_shares;
 
