@@ -97,8 +97,8 @@ static void end(trained *run) {
   free(run->ids);
 }
 
-/* Batches one behind the other; the last of the rows is a smaller one. Returns rank 0's least share
- * in any of them; *loss is the sum of all. */
+/* Batches one behind the other; the last of the rows is a smaller one, and divided evenly. Returns
+ * rank 0's least share in any of them; *loss is the sum of all. */
 static double train(ranks *at, trained *run, double *loss) {
   lks_error err;
   const lks_model *model = run->recipe.model;
@@ -115,6 +115,7 @@ static double train(ranks *at, trained *run, double *loss) {
     feed.row_ids = run->ids + row + feed.first;
     const lks_step step = {.feed = &feed, .global_rows = rows, .step = k + 1};
     CHECK_STATUS(at, run->backend.ops->step(run->backend.state, &step, &control, &err), LKS_OK);
+    CHECK(at, inside(run)->shares.even == (rows < batch));
     *loss += control.loss;
     least = inside(run)->shares.of[0] < least ? inside(run)->shares.of[0] : least;
     row = rows < batch ? 0 : (row + batch) % ROWS;

@@ -105,8 +105,26 @@ static void test_outliers(void **state) {
   lks_shares_close(&shares);
 }
 
+/* Even for a while, and then as before. */
+static void test_even_for_now(void **state) {
+  (void)state;
+  static const double speeds[] = {1.0, 2.0, 3.0};
+  lks_shares shares;
+  open_shares(&shares, 3);
+  step(&shares, speeds, 0.1);
+  const double was = shares.of[0];
+  assert_true(was < 0.3);
+  shares.even = true;
+  assert_true(lks_shares_begin(&shares, 1) == 1.0 / 3 && lks_shares_begin(&shares, 3) == 1.0);
+  lks_shares_follow(&shares);
+  shares.even = false;
+  assert_true(lks_shares_begin(&shares, 1) == was);
+  lks_shares_close(&shares);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_even), cmocka_unit_test(test_follow),
-                                     cmocka_unit_test(test_outliers)};
+                                     cmocka_unit_test(test_outliers),
+                                     cmocka_unit_test(test_even_for_now)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,7 +10,7 @@
  *   5. Barrier: parameters complete.
  *
  * Columns and slices are as wide as the ranks' cores are fast (shares.h), where no bit depends on
- * it; rows are divided evenly, for sums of losses are added rank by rank.
+ * it, and in whole batches; rows are divided evenly, for sums of losses are added rank by rank.
  *
  * By rows, a rank reads (n - 1) / n of the parameters' gradients from its peers; here as much of
  * the activations, which is less (owners_pay in plan.c). A product over all rows also writes a
@@ -69,7 +69,8 @@ static void own_slice(lks_cpu *cpu) {
   lks_exchange_own(&cpu->exchange, first, end - first);
 }
 
-/* Whether all that is divided has the same bits however it is. */
+/* Whether all that is divided has the same bits however it is, in a whole batch: what BLAS does
+ * with the few rows of a last one was not tried. */
 static bool divides_freely(lks_cpu *cpu) {
   const lks_plan *plan = cpu->plan;
   const int64_t rows = plan->batch_size;
@@ -289,6 +290,7 @@ static lks_status step_common(lks_cpu *cpu, const lks_step *step, const lks_upda
   bool finite = true;
   lks_slice slice;
   cpu->divided = 0.0;
+  cpu->shares.even = step->global_rows < cpu->plan->batch_size;
   TRY(run_train(cpu, step, rows > 0 ? step->feed->first : 0, rows, &b, &finite, err));
   lks_put_control_cpu(exchange->gradients + p, cpu->plan->model, &step->votes, &b, rows, finite);
   times[1] = cpu->profile ? lks_now() : 0.0;

@@ -40,7 +40,7 @@ double lks_shares_begin(const lks_shares *shares, int rank) {
     return 1.0;
   }
   for (int r = 0; r < rank; ++r) {
-    begin += shares->of[r];
+    begin += shares->even ? 1.0 / shares->ranks : shares->of[r];
   }
   return begin;
 }
@@ -72,7 +72,7 @@ static double find_ideal(lks_shares *shares) {
 }
 
 void lks_shares_follow(lks_shares *shares) {
-  const double longest = find_ideal(shares);
+  const double longest = shares->even ? 0.0 : find_ideal(shares);
   const double gain = MOST_GAIN * longest / (longest + SETTLING);
   for (int r = 0; longest > 0.0 && r < shares->ranks; ++r) {
     shares->of[r] += gain * (shares->ideal[r] - shares->of[r]);

@@ -16,6 +16,7 @@
 typedef struct lks_shares {
   int ranks;
   bool follow;   /* false: shares stay even */
+  bool even;     /* for now, whatever they are: nothing follows meanwhile */
   double *of;    /* [ranks]: sums to 1 */
   float *took;   /* [ranks]: s that each took for its share, for who calls follow */
   double *ideal; /* [ranks], scratch */
@@ -24,8 +25,7 @@ typedef struct lks_shares {
 lks_status lks_shares_open(lks_shares *shares, int ranks, lks_error *err) LKS_MUST_USE;
 void lks_shares_close(lks_shares *shares);
 
-/* Where rank's part of the whole, 1, begins; rank may be `ranks`, which is 1. Even shares are exact
- * to a rounding. */
+/* Where rank's part of the whole, 1, begins; rank may be `ranks`, which is 1. */
 double lks_shares_begin(const lks_shares *shares, int rank);
 
 /* Moves the shares towards those with which all ranks would have taken as long, by what they took.
