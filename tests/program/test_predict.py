@@ -100,6 +100,7 @@ class RegressionTest(PredictTest):
             values += [str(v) for v in f.attrs.values()]
         self.assertIn(end["weights_hash"], " ".join(values))
 
+    @unittest.skipIf(harness.DEVICE != "cpu", "nothing in it is a device's")
     def test_hash_of_weights_that_are_keras(self):
         weights = strip(self.path("run", "model.weights.h5"), self.path("keras.weights.h5"))
         self.predict(self.config, self.rows, "out.h5", "--checkpoint", weights)
@@ -141,6 +142,7 @@ class RegressionTest(PredictTest):
         wanted = self.predict("run", self.rows, "named.h5")
         np.testing.assert_array_equal(self.predictions("guess.h5"), wanted)
 
+    @unittest.skipIf(harness.DEVICE != "cpu", "nothing in it is a device's")
     def test_names_that_training_found(self):
         """A run stores what it found by guessing, and predicts on datasets of that name."""
         self.write_h5("data.h5", data=self.x, label=self.y)
@@ -276,6 +278,7 @@ class AutoencoderTest(PredictTest):
                 )
                 np.testing.assert_array_equal(ours, wanted, err_msg=str(names))
 
+    @unittest.skipIf(harness.DEVICE != "cpu", "nothing in it is a device's")
     def test_no_autoencoder(self):
         """Nothing of the training is looked for where targets cannot be the features."""
         x, y = regression_rows(64)
@@ -290,6 +293,7 @@ class AutoencoderTest(PredictTest):
         np.testing.assert_array_equal(ours, wanted)
 
 
+@unittest.skipIf(harness.DEVICE != "cpu", "nothing in it is a device's")
 class NotFiniteTest(PredictTest):
     """Weights that lead beyond floats, or are not finite, end as they do in evaluation."""
 
