@@ -62,8 +62,9 @@ size_t lks_utf8_decode(const char *s, uint32_t *point);
 bool lks_is_utf8(const char *text);
 
 /* path relative to folder (absolute paths are kept), normalised ("a/./b/../c" -> "a/c"; behind a
- * symbolic link ".." stays, for it leads elsewhere), in the arena. "~/a" is a in $HOME. folder NULL:
- * the current folder, made absolute; LKS_CONFIG where that, or HOME, is needed and not there. */
+ * symbolic link ".." stays, for it leads elsewhere), in the arena. "~/a" is a in $HOME. folder
+ * NULL: the current folder, made absolute; LKS_CONFIG where that, or HOME, is needed and not there.
+ */
 lks_status lks_path_resolve(lks_arena *arena, const char *folder, const char *path,
                             const char **out, lks_error *err) LKS_MUST_USE;
 
