@@ -308,13 +308,11 @@ cleanup:
 }
 
 int64_t lks_plan_cut_step(const lks_op *op) {
-  enum {
-    STEP = 32,
-    LINES = 64,
-    LEAST_INPUTS = 256
-  }; /* in steps of as many, BLAS has enough to do */
+  /* With as many rows BLAS has enough to do. It makes large ones, and some whose inputs are a
+   * multiple of ALIASED (product.c). */
+  enum { STEP = 32, ALIASED = 64, LEAST_INPUTS = 256 };
   const bool large = op->inputs * op->outputs > LKS_LARGE_WEIGHTS;
-  return op->inputs >= LEAST_INPUTS && (large || op->inputs % LINES == 0) ? STEP : 1;
+  return op->inputs >= LEAST_INPUTS && (large || op->inputs % ALIASED == 0) ? STEP : 1;
 }
 
 /* The nearest place between steps of rows, none of which is short. */

@@ -51,7 +51,7 @@ typedef struct lks_cpu {
   lks_shared common;                /* by owners: [plan->common.floats] */
   bool is_common;                   /* whether that is the node's; else each rank has its own */
   lks_shares shares;                /* by owners, in common: of columns and of parameters */
-  double divided;                   /* s that this rank's share of the current step took so far */
+  double divided;                   /* s of this rank in such work, since ranks last met for it */
   lks_lead *lead;                   /* by the leader; else NULL */
   lks_exchange exchange;            /* owns parameters, gradients and slots */
   lks_set_threads set_blas_threads; /* NULL: the BLAS has no such call */
