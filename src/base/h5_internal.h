@@ -23,8 +23,10 @@ struct lks_h5_dataset {
   char *shown;    /* its file, for messages */
   char *name;
   lks_h5_info info;
-  int fd;        /* of the file that holds it, HDF5's own; -1: not known */
-  int64_t bytes; /* that this file had when the dataset was opened */
+  int fd;              /* of the file that holds it, HDF5's own; -1: not known */
+  int64_t bytes;       /* that this file had when the dataset was opened */
+  int64_t plain_rows;  /* of a chunk of whole rows of floats, not packed; 0: of other kinds */
+  hsize_t plain_bytes; /* of such a chunk */
 };
 
 /* What an HDF5 call was about, for its message. */
@@ -87,6 +89,12 @@ lks_status lks_h5_check_external(hid_t dataset, hid_t made_by, const lks_h5_wher
  * it is shorter now: HDF5 takes what is behind a file's end for zeros, and says nothing. */
 void lks_h5_watch_length(lks_h5_dataset *dataset);
 lks_status lks_h5_check_length(const lks_h5_dataset *dataset, lks_error *err) LKS_MUST_USE;
+
+/* Notes whether the chunks of an open dataset are rows as lks_h5_read_plain takes them. */
+void lks_h5_find_plain(lks_h5_dataset *dataset);
+/* Reads such chunks of rows [first, first + count) to out, one after the other. Returns how many
+ * rows were read: fewer than count, or 0, where something else comes, or a read fails. */
+int64_t lks_h5_read_plain(const lks_h5_dataset *dataset, int64_t first, int64_t count, float *out);
 
 /* Fills what a dataset's elements and shape are. */
 lks_status lks_h5_describe(hid_t dataset, const lks_h5_where *where, lks_h5_info *info,

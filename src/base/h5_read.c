@@ -26,6 +26,7 @@ lks_status lks_h5_wrap(hid_t id, lks_h5 *file, const char *name, lks_h5_dataset 
   made->id = id;
   if (!file->writing) {
     lks_h5_watch_length(made);
+    lks_h5_find_plain(made);
   }
   *dataset = made;
   return LKS_OK;
@@ -167,39 +168,21 @@ static lks_status check_numeric(const lks_h5_dataset *dataset, lks_error *err) {
                   info->kind == LKS_H5_STRING ? "" : " values");
 }
 
-/* Rows [first, first + count) as the memory type; the lock is held. */
-static lks_status read_rows(lks_h5_dataset *dataset, int64_t first, int64_t count, hid_t type,
-                            void *out, lks_error *err) {
+/* Reads `size` values from `start` on, both of the dataset's rank and at least one, by HDF5. */
+static lks_status read_block(const lks_h5_dataset *dataset, const hsize_t *start,
+                             const hsize_t *size, hid_t type, void *out, lks_error *err) {
   lks_status st = LKS_OK;
   hid_t space = -1, memory = -1;
-  hsize_t start[LKS_H5_MAX_RANK] = {0}, size[LKS_H5_MAX_RANK] = {0};
-  const lks_h5_info *info = &dataset->info;
+  const int rank = dataset->info.rank;
   const lks_h5_where where = {false, dataset->shown, dataset->name};
-  const int64_t rows = info->rank > 0 ? info->shape[0] : 1;
-  TRY(check_numeric(dataset, err));
-  if (first < 0 || count < 0 || first > rows - count) {
-    FAIL(LKS_DATA, "check the number of rows",
-         "%s: dataset '%s' has %lld rows, %lld from row %lld were asked for", dataset->shown,
-         dataset->name, (long long)rows, (long long)count, (long long)first);
-  }
-  size[0] = (hsize_t)count;
-  hsize_t values = (hsize_t)count;
-  for (int i = 1; i < info->rank; ++i) {
-    size[i] = (hsize_t)info->shape[i];
-    values *= size[i];
-  }
-  if (values == 0) {
-    goto cleanup;
-  }
   space = H5Dget_space(dataset->id);
   TRY_H5(space, &where);
-  if (info->rank > 0) {
-    start[0] = (hsize_t)first;
+  if (rank > 0) {
     const herr_t cut = H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, size, NULL);
     TRY_H5(cut, &where);
   }
   /* Of the file's own shape: HDF5 maps chunks to memory of another rank value by value. */
-  memory = H5Screate_simple(info->rank > 0 ? info->rank : 1, size, NULL);
+  memory = H5Screate_simple(rank > 0 ? rank : 1, size, NULL);
   TRY_H5(memory, &where);
   const herr_t done = H5Dread(dataset->id, type, memory, space, H5P_DEFAULT, out);
   TRY(lks_h5_check_length(dataset, err)); /* first, for it explains an error too */
@@ -213,6 +196,44 @@ cleanup:
   if (space >= 0) {
     (void)H5Sclose(space);
   }
+  return st;
+}
+
+/* Rows [first, first + count) as the memory type; the lock is held. */
+static lks_status read_rows(lks_h5_dataset *dataset, int64_t first, int64_t count, hid_t type,
+                            void *out, lks_error *err) {
+  lks_status st = LKS_OK;
+  hsize_t start[LKS_H5_MAX_RANK] = {0}, size[LKS_H5_MAX_RANK] = {0};
+  const lks_h5_info *info = &dataset->info;
+  const int64_t rows = info->rank > 0 ? info->shape[0] : 1;
+  TRY(check_numeric(dataset, err));
+  if (first < 0 || count < 0 || first > rows - count) {
+    FAIL(LKS_DATA, "check the number of rows",
+         "%s: dataset '%s' has %lld rows, %lld from row %lld were asked for", dataset->shown,
+         dataset->name, (long long)rows, (long long)count, (long long)first);
+  }
+  hsize_t row_values = 1;
+  for (int i = 1; i < info->rank; ++i) {
+    size[i] = (hsize_t)info->shape[i];
+    row_values *= size[i];
+  }
+  if (count == 0 || row_values == 0) {
+    goto cleanup;
+  }
+  if (type == H5T_NATIVE_FLOAT) {
+    const int64_t done = lks_h5_read_plain(dataset, first, count, out);
+    first += done;
+    count -= done;
+    out = (float *)out + (hsize_t)done * row_values;
+  }
+  if (count == 0) {
+    TRY(lks_h5_check_length(dataset, err));
+    goto cleanup;
+  }
+  start[0] = (hsize_t)first;
+  size[0] = (hsize_t)count;
+  TRY(read_block(dataset, start, size, type, out, err));
+cleanup:
   return st;
 }
 

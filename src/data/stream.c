@@ -1,11 +1,13 @@
 /* The prefetch thread, and the board on which the ranks of a node see each other's progress.
  *
- * Invariants, for the epoch begun: loaded[r] windows are in the buffer as far as rank r's part
- * goes; released[r] windows are used by rank r no more. A thread writes window k only when every
- * released[r] >= k - 1 (slot k % 2 is free), a rank reads window k only when every loaded[r] > k.
- * The board's counters change by their own rank alone, but for lks_stream_begin, between barriers
- * in which no thread is busy. The first reader that fails leaves its words on the board, so that
- * every rank of the node reports the same. */
+ * Windows are numbered from the epoch on at which the threads began to read: its k-th is number k,
+ * the next epoch's base + k with base = order.windows, and so on. Invariants: loaded[r] windows
+ * have been in the buffer as far as rank r's part goes; released[r] windows are used by rank r no
+ * more. A thread writes window n only when every released[r] > n - slots (slot n % slots is free),
+ * a rank reads window n only when every loaded[r] > n. The board's counters change by their own
+ * rank alone, but where lks_stream_begin resets them, between barriers in which no thread is busy.
+ * The first reader that fails leaves its words on the board, so that every rank of the node reports
+ * the same. */
 #include "data/stream.h"
 
 #include <sched.h>
@@ -41,24 +43,32 @@ struct lks_stream {
   lks_memory memory;
   stream_board *board;
   int part, parts;  /* this rank's part of a window, of so many */
+  int64_t slots;    /* windows that the buffer holds */
   int64_t capacity; /* rows a slot */
   float *features;  /* [slots * capacity, inputs] */
   float *targets;   /* [slots * capacity, outputs]; NULL: none */
   lks_scratch scratch;
+  int64_t base;  /* number of the first window of the epoch that this rank is in */
+  bool finished; /* this rank has asked for the last row of it */
 
+  lks_order order; /* the thread's own: it may be an epoch ahead of the table's */
   pthread_t thread;
   bool started;
-  pthread_mutex_t lock; /* guards the three below it */
+  pthread_mutex_t lock; /* guards the four below it */
   pthread_cond_t changed;
   bool busy, quit;
-  int64_t first;      /* window that the thread begins at */
-  atomic_bool cancel; /* asks a busy thread to become idle */
+  int64_t epoch, first; /* epoch whose window 0 is number 0; number that the thread begins at */
+  atomic_bool cancel;   /* asks a busy thread to become idle */
 };
 
 /* ---- layout */
 
+static int64_t slots_of(const lks_order *order) {
+  return order->windows > 1 ? 2 : 1;
+}
+
 static int64_t buffer_rows(const lks_order *order) {
-  return lks_order_widest(order) * (order->windows > 1 ? 2 : 1);
+  return lks_order_widest(order) * slots_of(order);
 }
 
 static size_t board_bytes(int ranks) {
@@ -82,9 +92,14 @@ const lks_memory *lks_stream_memory(const lks_stream *stream) {
   return &stream->memory;
 }
 
+/* Slot of position p of window `number` minus p, where that is the k-th of the order's epoch. */
+static int64_t shift_of(const lks_stream *stream, const lks_order *order, int64_t number,
+                        int64_t k) {
+  return number % stream->slots * stream->capacity - order->starts[order->sequence[k]];
+}
+
 int64_t lks_stream_shift(const lks_stream *stream, int64_t k) {
-  const lks_order *order = &stream->table->order;
-  return k % 2 * stream->capacity - order->starts[order->sequence[k]];
+  return shift_of(stream, &stream->table->order, stream->base + k, k);
 }
 
 /* ---- the board */
@@ -147,8 +162,8 @@ static bool cancelled(lks_stream *stream) {
 
 /* False when there is nothing to wait for any more. Frees slot by slot come once a window, so
  * looking a few thousand times a second costs nothing and is soon enough. */
-static bool wait_for_slot(lks_stream *stream, int64_t k) {
-  while (least_released(stream) < k - 1) {
+static bool wait_for_slot(lks_stream *stream, int64_t number) {
+  while (least_released(stream) <= number - stream->slots) {
     if (cancelled(stream) || any_failed(stream)) {
       return false;
     }
@@ -157,11 +172,13 @@ static bool wait_for_slot(lks_stream *stream, int64_t k) {
   return !cancelled(stream) && !any_failed(stream);
 }
 
-/* This rank's part of the k-th window into its slot. */
-static lks_status load_part(lks_stream *stream, int64_t k, lks_error *err) {
+/* This rank's part of window `number`, of the epoch that the thread's order is in, into its slot.
+ */
+static lks_status load_part(lks_stream *stream, int64_t number, lks_error *err) {
   lks_status st = LKS_OK;
   lks_table *table = stream->table;
-  const lks_order *order = &table->order;
+  const lks_order *order = &stream->order;
+  const int64_t k = number % order->windows;
   const int64_t w = order->sequence[k];
   const int64_t chunk_rows = lks_source_describe(table->source)->chunk_rows;
   const int64_t window_first = order->starts[w];
@@ -170,7 +187,7 @@ static lks_status load_part(lks_stream *stream, int64_t k, lks_error *err) {
       lks_rows_cut(&table->rows, chunk_rows, window_first, window_end, stream->part, stream->parts);
   const int64_t end = lks_rows_cut(&table->rows, chunk_rows, window_first, window_end,
                                    stream->part + 1, stream->parts);
-  const int64_t shift = lks_stream_shift(stream, k);
+  const int64_t shift = shift_of(stream, order, number, k);
   int64_t got = 0;
   for (; first < end && !cancelled(stream); first += got) {
     float *targets =
@@ -183,16 +200,20 @@ cleanup:
   return st;
 }
 
-/* Reads the epoch's windows from the first-th on, until the end, a failure or a cancellation. */
-static lks_status run(lks_stream *stream, int64_t first, lks_error *err) {
+/* Reads window after window, epoch after epoch, until a failure or a cancellation: which epoch is
+ * the last is not known here, so slots that are free at its end are filled in vain. */
+static lks_status run(lks_stream *stream, int64_t epoch, int64_t first, lks_error *err) {
   lks_status st = LKS_OK;
-  const int64_t windows = stream->table->order.windows;
-  for (int64_t k = first; k < windows && wait_for_slot(stream, k); ++k) {
-    TRY(load_part(stream, k, err));
+  const int64_t windows = stream->order.windows;
+  for (int64_t n = first; wait_for_slot(stream, n); ++n) {
+    if (n == first || n % windows == 0) {
+      lks_order_begin(&stream->order, epoch + n / windows);
+    }
+    TRY(load_part(stream, n, err));
     if (cancelled(stream)) {
       break;
     }
-    atomic_store_explicit(&stream->board->ranks[stream->part].loaded, k + 1, memory_order_release);
+    atomic_store_explicit(&stream->board->ranks[stream->part].loaded, n + 1, memory_order_release);
   }
 cleanup:
   return st;
@@ -207,9 +228,10 @@ static void *prefetch(void *argument) {
       (void)pthread_cond_wait(&stream->changed, &stream->lock);
       continue;
     }
+    const int64_t epoch = stream->epoch;
     const int64_t first = stream->first;
     (void)pthread_mutex_unlock(&stream->lock);
-    if (run(stream, first, &error) != LKS_OK) {
+    if (run(stream, epoch, first, &error) != LKS_OK) {
       post_failure(stream, &error);
     }
     (void)pthread_mutex_lock(&stream->lock);
@@ -226,12 +248,16 @@ lks_status lks_stream_make(lks_table *table, lks_stream **stream, lks_error *err
   lks_status st = LKS_OK;
   lks_stream *made = calloc(1, sizeof *made);
   TRY_ALLOC(made);
+  const lks_order *order = &table->order;
   made->table = table;
+  made->slots = slots_of(order);
   made->capacity = lks_order_widest(&table->order);
   /* Default attributes: neither can fail. */
   (void)pthread_mutex_init(&made->lock, NULL);
   (void)pthread_cond_init(&made->changed, NULL);
   *stream = made;
+  TRY(lks_order_open(order->rows, order->shuffle, order->seed, order->windows, order->starts,
+                     &made->order, err));
   TRY(lks_table_scratch(table, &made->scratch, err));
 cleanup:
   return st;
@@ -268,7 +294,8 @@ static void stop(lks_stream *stream) {
     (void)pthread_cond_wait(&stream->changed, &stream->lock);
   }
   (void)pthread_mutex_unlock(&stream->lock);
-  if (atomic_load(&stream->board->ranks[stream->part].loaded) < stream->table->order.windows) {
+  const int64_t end = stream->base + stream->table->order.windows;
+  if (atomic_load(&stream->board->ranks[stream->part].loaded) < end) {
     lks_error left;
     if (lks_fail(&left, LKS_INTERNAL, NULL, "a rank left the epoch while another was in it") !=
         LKS_OK) {
@@ -292,6 +319,7 @@ void lks_stream_close(lks_stream **stream) {
   }
   lks_memory_close(&s->memory);
   lks_scratch_close(&s->scratch);
+  lks_order_close(&s->order);
   (void)pthread_cond_destroy(&s->changed);
   (void)pthread_mutex_destroy(&s->lock);
   free(s);
@@ -300,7 +328,8 @@ void lks_stream_close(lks_stream **stream) {
 
 /* ---- an epoch */
 
-lks_status lks_stream_begin(lks_stream *stream, int64_t epoch, int64_t position, lks_error *err) {
+/* Makes all threads of the node read from the window that holds `position` of the epoch on. */
+static lks_status begin_anew(lks_stream *stream, int64_t epoch, int64_t position, lks_error *err) {
   lks_status st = LKS_OK;
   lks_order *order = &stream->table->order;
   stop(stream);
@@ -312,8 +341,10 @@ lks_status lks_stream_begin(lks_stream *stream, int64_t epoch, int64_t position,
   atomic_store_explicit(&mine->loaded, first, memory_order_relaxed);
   atomic_store_explicit(&mine->released, first, memory_order_relaxed);
   atomic_store_explicit(&stream->board->failed, NO_FAILURE, memory_order_relaxed);
+  stream->base = 0;
   TRY_MPI(MPI_Barrier(stream->table->world->node));
   (void)pthread_mutex_lock(&stream->lock);
+  stream->epoch = epoch;
   stream->first = first;
   stream->busy = true;
   atomic_store_explicit(&stream->cancel, false, memory_order_release);
@@ -323,17 +354,42 @@ cleanup:
   return st;
 }
 
+lks_status lks_stream_begin(lks_stream *stream, int64_t epoch, int64_t position, lks_error *err) {
+  lks_status st = LKS_OK;
+  lks_order *order = &stream->table->order;
+  int follows = stream->finished && epoch == order->epoch + 1 && position == 0;
+  if (!follows) { /* first: a peer may still wait for this rank's part of what it leaves */
+    stop(stream);
+  }
+  TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, &follows, 1, MPI_INT, MPI_MIN, stream->table->world->node));
+  if (follows) { /* the threads are there already */
+    stream->base += order->windows;
+    lks_order_begin(order, epoch);
+  } else {
+    TRY(begin_anew(stream, epoch, position, err));
+  }
+  stream->finished = position == order->rows;
+cleanup:
+  return st;
+}
+
+void lks_stream_finish(lks_stream *stream) {
+  stream->finished = true;
+}
+
 void lks_stream_release(lks_stream *stream, int64_t k) {
-  atomic_store_explicit(&stream->board->ranks[stream->part].released, k, memory_order_release);
+  atomic_store_explicit(&stream->board->ranks[stream->part].released, stream->base + k,
+                        memory_order_release);
 }
 
 lks_status lks_stream_wait(lks_stream *stream, int64_t k, lks_error *err) {
+  const int64_t number = stream->base + k;
   int64_t seen = all_pieces(stream);
-  for (int64_t looks = 0; least_loaded(stream) <= k; ++looks) {
+  for (int64_t looks = 0; least_loaded(stream) <= number; ++looks) {
     if (any_failed(stream)) {
       /* Between the look at the counters and this one, the window may have come, a peer have used
        * it and left the epoch. Whoever fails has seen to its counter first. */
-      if (least_loaded(stream) > k) {
+      if (least_loaded(stream) > number) {
         break;
       }
       *err = stream->board->failure;

@@ -1,10 +1,11 @@
 /* Streaming the training table: two windows in the node's memory, filled by one prefetch thread a
  * rank.
  *
- * Window k of the epoch (in the order they are visited) lies in slot k % 2. Each rank's thread
- * reads its own part of it, in whole chunks, as soon as all ranks of the node have released window
- * k - 2; so each chunk is read once an epoch a node. Ranks see each other through counters in the
- * shared memory alone: nothing here is MPI but the barrier at the beginning of an epoch. */
+ * Windows lie in the two slots by turns, in the order in which they are visited. Each rank's thread
+ * reads its own part of one, in whole chunks, as soon as all ranks of the node have released the
+ * last but one before it; so each chunk is read once an epoch a node. The threads go on from one
+ * epoch to the next, so that its first windows are there when it begins. Ranks see each other
+ * through counters in the shared memory alone: nothing here is MPI but what begins an epoch. */
 #ifndef LKS_DATA_STREAM_H
 #define LKS_DATA_STREAM_H
 
@@ -26,13 +27,17 @@ lks_status lks_stream_start(lks_stream *stream, lks_error *err) LKS_MUST_USE;
 /* Ends the thread and frees all. NULL is accepted. Collective over the node. */
 void lks_stream_close(lks_stream **stream);
 
-/* Begins an epoch of the table's order, and to read its windows from the one that holds `position`
- * on; what was being read is dropped, an earlier error forgotten. Collective over the node. */
+/* Begins an epoch of the table's order, at the window that holds `position`. Where it is the start of
+ * the epoch after one that all ranks of the node finished, reading goes on; else what was being read
+ * is dropped, and an earlier error forgotten. Collective over the node. */
 lks_status lks_stream_begin(lks_stream *stream, int64_t epoch, int64_t position,
                             lks_error *err) LKS_MUST_USE;
 
 /* Says that this rank is done with the windows before the k-th. Local. */
 void lks_stream_release(lks_stream *stream, int64_t k);
+
+/* Says that this rank has all rows of the epoch that it will ask for. Local. */
+void lks_stream_finish(lks_stream *stream);
 
 /* Waits until the k-th window is there. When a reader of the node has failed: its error, with its
  * rank and host, on whichever rank waits. LKS_INTERNAL when a rank of the node left the epoch
