@@ -191,20 +191,28 @@ static int by_offset(const void *a, const void *b) {
   return (left > right) - (left < right);
 }
 
-/* In parts, each synced when there are several: the watchdog sees that a slow disk makes progress,
- * and the last sync has little left to do. */
+/* Writes an array and adds it to the hash, unless NULL. Piece by piece, so that it is read from
+ * memory once; and synced part by part where there are several: the watchdog sees that a slow disk
+ * makes progress, and the last sync has little left to do. */
 static lks_status write_all(int fd, const void *data, int64_t bytes, int64_t offset,
-                            const char *path, lks_error *err) {
-  enum { PART = 16 << 20 };
+                            XXH64_state_t *state, const char *path, lks_error *err) {
+  enum { PIECE = 1 << 20, PART = 16 << 20 };
   const char *from = data;
+  int64_t unsynced = 0;
   while (bytes > 0) {
-    const ssize_t wrote = pwrite(fd, from, (size_t)(bytes < PART ? bytes : PART), offset);
+    const ssize_t wrote = pwrite(fd, from, (size_t)(bytes < PIECE ? bytes : PIECE), offset);
     if (wrote < 0 && errno == EINTR) {
       continue;
     }
-    if (wrote <= 0 || (wrote < bytes && fdatasync(fd) != 0)) {
+    unsynced += wrote;
+    const bool due = unsynced >= PART && wrote < bytes;
+    if (wrote <= 0 || (due && fdatasync(fd) != 0)) {
       return lks_fail_write(err, path, wrote == 0 ? EIO : errno);
     }
+    if (state != NULL) {
+      (void)XXH64_update(state, from, (size_t)wrote);
+    }
+    unsynced = due ? 0 : unsynced;
     from += wrote;
     offset += wrote;
     bytes -= wrote;
@@ -248,13 +256,12 @@ static lks_status fill(const char *aside, const char *path, skeleton *plan, lks_
   for (int i = 0; i < plan->count; ++i) {
     const extent *next = &plan->extents[i];
     TRY(hash_file_part(fd, at, next->offset, &state, path, err));
-    TRY(write_all(fd, next->data, next->bytes, next->offset, path, err));
-    (void)XXH64_update(&state, next->data, (size_t)next->bytes);
+    TRY(write_all(fd, next->data, next->bytes, next->offset, &state, path, err));
     at = next->offset + next->bytes;
   }
   TRY(hash_file_part(fd, at, (int64_t)about.st_size, &state, path, err));
   lks_seal_make((int64_t)about.st_size, XXH64_digest(&state), seal);
-  TRY(write_all(fd, seal, LKS_SEAL_BYTES, (int64_t)about.st_size, path, err));
+  TRY(write_all(fd, seal, LKS_SEAL_BYTES, (int64_t)about.st_size, NULL, path, err));
   if (fsync(fd) != 0) {
     TRY(lks_fail_write(err, path, errno));
   }
