@@ -81,6 +81,31 @@ class WaysTest(harness.ProgramTest):
                     if way == "leader":
                         self.assertEqual((got, their_weights), (losses, weights))
 
+    def test_nothing_is_subnormal(self):
+        """A feature that is nonzero in one step alone: 0.9 times as much with each step after it,
+        Adam's first moment would become a float of those with which steps are slow."""
+        x = np.random.default_rng(1).standard_normal((2400, 4)).astype("f4")
+        x[2:, 0] = 0
+        with h5py.File(self.path("data.h5"), "w") as file:
+            file.create_dataset("x", data=x)
+            file.create_dataset("y", data=x[:, 1:2])
+        model = [{"dense": {"units": 3, "activation": "tanh"}}, {"dense": {"units": 1}}]
+        train = {"batch_size": 2, "epochs": 1, "shuffle": False}
+        self.write_config(harness.regression_config(model=model, train=train, metrics=[]))
+        for ranks in (0, 2):
+            for way in ("rows", "owners", "leader"):
+                with self.subTest(ranks=ranks, gradients=way):
+                    self.train(ranks, way)
+                    path = self.path("run/checkpoints/latest.weights.h5")
+                    with h5py.File(path, "r") as file:
+                        held = [np.array(values) for values in file["optimizer/vars"].values()]
+                    moments = [values for values in held if values.shape == (4, 3)]
+                    self.assertEqual(len(moments), 2)
+                    first = np.abs(next(m for m in moments if np.any(m < 0)))
+                    self.assertTrue(np.all(first[1:] > 1e-12))
+                    self.assertLess(first[0].max(), 1.2e-37)  # ten times the least normal float
+                    self.assertTrue(np.all((first == 0) | (first >= np.finfo("f4").tiny)))
+
 
 if __name__ == "__main__":
     unittest.main()

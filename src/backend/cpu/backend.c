@@ -10,6 +10,7 @@
 #include "base/blas.h"
 #include "base/finite.h"
 #include "base/pages.h"
+#include "base/subnormal.h"
 
 /* ---- BLAS threads: every library names its setter differently; none is needed to be right. */
 
@@ -163,14 +164,10 @@ bool lks_make_gradients_cpu(lks_cpu *cpu, const lks_step *step, lks_cpu_block *b
   return finite;
 }
 
-static lks_status step_cpu(void *state, const lks_step *step, lks_control *control,
-                           lks_error *err) {
+static lks_status step_by_rows(lks_cpu *cpu, const lks_step *step, lks_control *control,
+                               lks_error *err) {
   lks_status st = LKS_OK;
-  lks_cpu *cpu = state;
   const lks_plan *plan = cpu->plan;
-  if (plan->gradients == LKS_BY_OWNERS) {
-    return lks_owners_step(cpu, step, control, err);
-  }
   lks_cpu_block b;
   const double began = cpu->profile ? lks_now() : 0.0;
   const bool finite = lks_make_gradients_cpu(cpu, step, &b);
@@ -187,6 +184,34 @@ cleanup:
   return st;
 }
 
+static lks_status step_cpu(void *state, const lks_step *step, lks_control *control,
+                           lks_error *err) {
+  lks_cpu *cpu = state;
+  const unsigned mode = lks_subnormals_to_zero();
+  const lks_status st = cpu->plan->gradients == LKS_BY_OWNERS
+                            ? lks_owners_step(cpu, step, control, err)
+                            : step_by_rows(cpu, step, control, err);
+  lks_subnormals_restore(mode);
+  return st;
+}
+
+static lks_status step_led(void *state, const lks_step *step, lks_control *control,
+                           lks_error *err) {
+  const unsigned mode = lks_subnormals_to_zero();
+  const lks_status st = lks_lead_step(state, step, control, err);
+  lks_subnormals_restore(mode);
+  return st;
+}
+
+/* Outside of steps: by one thread of BLAS, however many steps may use. */
+static void run_alone(lks_cpu *cpu, const lks_op *ops, int count, lks_cpu_block *b) {
+  const unsigned mode = lks_subnormals_to_zero();
+  use_threads(cpu, 1);
+  lks_run_ops_cpu(cpu, ops, count, b);
+  use_threads(cpu, cpu->threads);
+  lks_subnormals_restore(mode);
+}
+
 static lks_status evaluate_cpu(void *state, const lks_feed *feed, lks_block_sums *sums,
                                lks_error *err) {
   (void)err;
@@ -195,9 +220,7 @@ static lks_status evaluate_cpu(void *state, const lks_feed *feed, lks_block_sums
   lks_cpu_block b = {.work = cpu->work, .rows = feed->count, .targets = cpu->work + plan->targets};
   lks_gather_feed_cpu(plan, feed, 0, feed->count, cpu->work + plan->input,
                       cpu->work + plan->targets);
-  use_threads(cpu, 1);
-  lks_run_ops_cpu(cpu, plan->evaluate.ops, plan->evaluate.count, &b);
-  use_threads(cpu, cpu->threads);
+  run_alone(cpu, plan->evaluate.ops, plan->evaluate.count, &b);
   *sums = b.sums;
   return LKS_OK;
 }
@@ -212,9 +235,7 @@ static lks_status predict_cpu(void *state, const lks_feed *feed, int layer, floa
       .features = feed->features, .index = feed->index, .count = feed->count};
   lks_gather_feed_cpu(plan, &features, 0, feed->count, cpu->work + plan->input, NULL);
   const lks_tap *tap = &plan->taps[layer >= 0 ? layer : plan->model->layer_count - 1];
-  use_threads(cpu, 1);
-  lks_run_ops_cpu(cpu, plan->predict.ops, tap->ops, &b);
-  use_threads(cpu, cpu->threads);
+  run_alone(cpu, plan->predict.ops, tap->ops, &b);
   memcpy(out, cpu->work + tap->offset, (size_t)(feed->count * tap->width) * sizeof *out);
   return LKS_OK;
 }
@@ -247,5 +268,5 @@ static void timing_cpu(void *state, lks_timing *timing) {
   .timing = timing_cpu
 
 const lks_backend_ops lks_backend_cpu = {COMMON_OPS, .step = step_cpu};
-const lks_backend_ops lks_backend_cpu_led = {COMMON_OPS, .lag = 1, .step = lks_lead_step,
+const lks_backend_ops lks_backend_cpu_led = {COMMON_OPS, .lag = 1, .step = step_led,
                                              .drain = lks_lead_drain};
