@@ -1,10 +1,10 @@
 /* Floats below 1.2e-38 (subnormal) as zeros, in the calling thread, while the network computes.
  *
- * x86 processors take a hundred cycles and more for each, and training makes them by itself: where a
- * ReLU never fires again, its gradients are 0, and Adam's first moment, 0.9 times what it was with
- * every step, is subnormal after some 800 steps, and then never 0, for what would be taken from the
- * last of it rounds to nothing. A step of 4 million parameters took 2.7 times as long after 700 steps.
- * Other processors compute with them at full speed, so there they stay. */
+ * x86 processors take a hundred cycles and more for each, and training makes them by itself: where
+ * a ReLU never fires again, its gradients are 0, and Adam's first moment, 0.9 times what it was
+ * with every step, is subnormal after some 800 steps, and then never 0, for what would be taken
+ * from the last of it rounds to nothing. A step of 4 million parameters took 2.7 times as long
+ * after 700 steps. Other processors compute with them at full speed, so there they stay. */
 #ifndef LKS_BASE_SUBNORMAL_H
 #define LKS_BASE_SUBNORMAL_H
 

@@ -27,9 +27,9 @@ lks_status lks_stream_start(lks_stream *stream, lks_error *err) LKS_MUST_USE;
 /* Ends the thread and frees all. NULL is accepted. Collective over the node. */
 void lks_stream_close(lks_stream **stream);
 
-/* Begins an epoch of the table's order, at the window that holds `position`. Where it is the start of
- * the epoch after one that all ranks of the node finished, reading goes on; else what was being read
- * is dropped, and an earlier error forgotten. Collective over the node. */
+/* Begins an epoch of the table's order, at the window that holds `position`. Where it is the start
+ * of the epoch after one that all ranks of the node finished, reading goes on; else what was being
+ * read is dropped, and an earlier error forgotten. Collective over the node. */
 lks_status lks_stream_begin(lks_stream *stream, int64_t epoch, int64_t position,
                             lks_error *err) LKS_MUST_USE;
 
