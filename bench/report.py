@@ -250,6 +250,6 @@ def write_page(path, tables, picture):
     after = rest.split(END)[1]
     shown = f"![Microseconds a step, of Lockstep and its peers]({PLOT})"
     with open(path, "w", encoding="utf-8") as file:
-        file.write(f"{before}{BEGIN}\n{tables}\n{shown}\n{END}{after}")
+        file.write(f"{before}{BEGIN}\n{tables.rstrip()}\n\n{shown}\n{END}{after}")
     with open(os.path.join(os.path.dirname(path), PLOT), "w", encoding="utf-8") as file:
         file.write(picture)

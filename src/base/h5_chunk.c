@@ -44,12 +44,23 @@ void lks_h5_find_plain(lks_h5_dataset *dataset) {
 /* Whether the chunk that begins at a row was written as a whole, and is read to `out` now. What was
  * never written is HDF5's to fill. */
 static bool read_chunk(const lks_h5_dataset *dataset, int64_t row, float *out) {
+#if H5_VERSION_GE(1, 10, 3) /* earlier ones have no H5Dread_chunk */
   const hsize_t at[LKS_H5_MAX_RANK] = {(hsize_t)row};
   hsize_t stored = 0;
   uint32_t skipped = 0;
-  return H5Dget_chunk_storage_size(dataset->id, at, &stored) >= 0 &&
-         stored == dataset->plain_bytes &&
-         H5Dread_chunk(dataset->id, H5P_DEFAULT, at, &skipped, out) >= 0;
+  if (H5Dget_chunk_storage_size(dataset->id, at, &stored) < 0 || stored != dataset->plain_bytes) {
+    return false;
+  }
+#if H5_VERSION_GE(2, 0, 0)
+  size_t room = (size_t)stored;
+  return H5Dread_chunk2(dataset->id, H5P_DEFAULT, at, &skipped, out, &room) >= 0;
+#else
+  return H5Dread_chunk(dataset->id, H5P_DEFAULT, at, &skipped, out) >= 0;
+#endif
+#else
+  (void)dataset, (void)row, (void)out;
+  return false;
+#endif
 }
 
 int64_t lks_h5_read_plain(const lks_h5_dataset *dataset, int64_t first, int64_t count, float *out) {

@@ -70,10 +70,13 @@ lks_status lks_scratch_open(const lks_source *source, lks_wanted features, lks_w
   const int64_t columns =
       (features != LKS_NOT_READ ? info->inputs : 0) + (targets != LKS_NOT_READ ? info->outputs : 0);
   const int64_t row_bytes = columns * (int64_t)sizeof(double);
-  int64_t capacity = row_bytes > 0 ? PIECE_BYTES / row_bytes : 1;
+  /* Packed chunks beyond HDF5's cache are unpacked for every piece of them. */
+  const bool beyond = info->chunk_rows * row_bytes > MOST_CHUNK_BYTES;
+  const int64_t bytes = beyond ? 4 * PIECE_BYTES : PIECE_BYTES;
+  int64_t capacity = row_bytes > 0 ? bytes / row_bytes : 1;
   if (info->chunk_rows <= capacity) {
     capacity -= capacity % info->chunk_rows;
-  } else if (info->chunk_rows * row_bytes <= MOST_CHUNK_BYTES) {
+  } else if (!beyond) {
     capacity = info->chunk_rows;
   }
   capacity = capacity < 1 ? 1 : capacity < info->rows ? capacity : info->rows;

@@ -49,7 +49,7 @@ struct lks_stream {
   float *targets;   /* [slots * capacity, outputs]; NULL: none */
   lks_scratch scratch;
   int64_t base;  /* number of the first window of the epoch that this rank is in */
-  bool finished; /* this rank has asked for the last row of it */
+  bool finished; /* this rank has come to the last window of it */
 
   lks_order order; /* the thread's own: it may be an epoch ahead of the table's */
   pthread_t thread;
@@ -200,6 +200,18 @@ cleanup:
   return st;
 }
 
+/* Waits until all ranks are in the epoch of which a window is the first. False when there is
+ * nothing to wait for any more: what failed of an epoch that never comes fails nobody. */
+static bool wait_for_epoch(lks_stream *stream, int64_t number) {
+  while (least_released(stream) < number) {
+    if (cancelled(stream) || any_failed(stream)) {
+      return false;
+    }
+    nap(200000);
+  }
+  return true;
+}
+
 /* Reads window after window, epoch after epoch, until a failure or a cancellation: which epoch is
  * the last is not known here, so slots that are free at its end are filled in vain. */
 static lks_status run(lks_stream *stream, int64_t epoch, int64_t first, lks_error *err) {
@@ -209,10 +221,12 @@ static lks_status run(lks_stream *stream, int64_t epoch, int64_t first, lks_erro
     if (n == first || n % windows == 0) {
       lks_order_begin(&stream->order, epoch + n / windows);
     }
-    TRY(load_part(stream, n, err));
-    if (cancelled(stream)) {
+    st = load_part(stream, n, err);
+    if (cancelled(stream) || (st != LKS_OK && !wait_for_epoch(stream, n - n % windows))) {
+      st = LKS_OK;
       break;
     }
+    TRY(st);
     atomic_store_explicit(&stream->board->ranks[stream->part].loaded, n + 1, memory_order_release);
   }
 cleanup:

@@ -4,7 +4,7 @@
  * Windows lie in the two slots by turns, in the order in which they are visited. Each rank's thread
  * reads its own part of one, in whole chunks, as soon as all ranks of the node have released the
  * last but one before it; so each chunk is read once an epoch a node. The threads go on from one
- * epoch to the next, so that its first windows are there when it begins. Ranks see each other
+ * epoch to the next, so that its first window is there when it begins. Ranks see each other
  * through counters in the shared memory alone: nothing here is MPI but what begins an epoch. */
 #ifndef LKS_DATA_STREAM_H
 #define LKS_DATA_STREAM_H
@@ -36,7 +36,7 @@ lks_status lks_stream_begin(lks_stream *stream, int64_t epoch, int64_t position,
 /* Says that this rank is done with the windows before the k-th. Local. */
 void lks_stream_release(lks_stream *stream, int64_t k);
 
-/* Says that this rank has all rows of the epoch that it will ask for. Local. */
+/* Says that this rank has come to the last window of the epoch. Local. */
 void lks_stream_finish(lks_stream *stream);
 
 /* Waits until the k-th window is there. When a reader of the node has failed: its error, with its

@@ -266,7 +266,7 @@ lks_status lks_table_take(lks_table *table, int64_t batch_first, int64_t batch_c
   if (count > 0 && table->stream != NULL) {
     TRY(find_slots(table, first, count, err));
   }
-  if (table->stream != NULL && batch_end == table->order.rows) {
+  if (table->stream != NULL && batch_end > table->order.offsets[table->order.windows - 1]) {
     lks_stream_finish(table->stream);
   }
 cleanup:

@@ -1,6 +1,7 @@
 /* The table of optimizers, and the scalars of one update. */
 #include "model/optimizer.h"
 
+#include <float.h>
 #include <math.h>
 #include <stddef.h>
 
@@ -106,7 +107,9 @@ lks_update lks_optimizer_update(const lks_optimizer *optimizer, int64_t t) {
     update.alpha = (float)(rate * sqrt(correction_2) / correction_1);
     update.one_minus_beta_1 = (float)(1.0 - optimizer->beta_1);
     update.one_minus_beta_2 = (float)(1.0 - optimizer->beta_2);
-    update.epsilon = (float)optimizer->epsilon;
+    /* Of the least normal float at least: 0 by 0 would be what a parameter without gradient gets.
+     */
+    update.epsilon = fmaxf((float)optimizer->epsilon, FLT_MIN);
     update.decay = (float)(optimizer->weight_decay * rate);
   }
   return update;

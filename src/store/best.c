@@ -1,4 +1,5 @@
 /* best.weights.h5 of a run folder: another name of the checkpoint with the best value. */
+#include <errno.h>
 #include <unistd.h>
 
 #include "store/checkpoint.h"
@@ -19,6 +20,8 @@ lks_status lks_best_point(const char *run_folder, const char *target, lks_error 
   (void)unlink(aside);
   if (link(target, aside) == 0) {
     TRY(lks_file_publish(aside, path, err));
+  } else if (errno == ENOENT) { /* the folder went away since the checkpoint was written */
+    TRY(lks_fail_write(err, path, ENOENT));
   } else { /* no links here */
     TRY(lks_file_copy(target, path, err));
   }

@@ -36,7 +36,8 @@ RANK_SCRIPT = """folder=$1; shift
 rank=${OMPI_COMM_WORLD_RANK:-0}
 "$@" >"$folder/out.$rank" 2>"$folder/err.$rank"
 code=$?
-echo $code >"$folder/code.$rank"
+echo $code >"$folder/.code.$rank"
+mv "$folder/.code.$rank" "$folder/code.$rank"
 while [ $(ls "$folder" | grep -c ^code) -lt ${OMPI_COMM_WORLD_SIZE:-1} ]; do sleep 0.02; done
 exit $code
 """

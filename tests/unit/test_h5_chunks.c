@@ -7,6 +7,7 @@
 #define ROWS 18
 #define MOST (ROWS * 6)
 #define CHUNK_ROWS 4
+#define CAN_READ_CHUNKS H5_VERSION_GE(1, 10, 3)
 
 static lks_error err;
 
@@ -70,8 +71,9 @@ static void check(lks_h5 *file, const chunk_case *c) {
   const int64_t width = (int64_t)((c->rank > 1 ? c->row[0] : 1) * (c->rank > 2 ? c->row[1] : 1));
   assert_ok(lks_h5_dataset_open(file, c->name, &dataset, &err));
   lks_h5_lock();
-  assert_int_equal(lks_h5_read_plain(dataset, 0, ROWS, floats), c->plain);
-  assert_int_equal(lks_h5_read_plain(dataset, 0, 7, floats), c->plain > 0 ? CHUNK_ROWS : 0);
+  const int64_t plain = CAN_READ_CHUNKS ? c->plain : 0;
+  assert_int_equal(lks_h5_read_plain(dataset, 0, ROWS, floats), plain);
+  assert_int_equal(lks_h5_read_plain(dataset, 0, 7, floats), plain > 0 ? CHUNK_ROWS : 0);
   assert_int_equal(lks_h5_read_plain(dataset, 1, 9, floats), 0); /* begins within a chunk */
   lks_h5_unlock();
   for (int64_t first = 0; first <= ROWS; ++first) {

@@ -2,6 +2,8 @@
  * chunk read once an epoch, epochs begun anywhere and left anywhere, and a read that fails. */
 #include "ranks_fixture.h"
 
+#include <sys/stat.h>
+#include <time.h>
 #include <xxhash.h>
 
 #define ROWS 2000
@@ -53,10 +55,12 @@ static int64_t first_window(ranks *at, const lks_order *like, int64_t epoch) {
   return rows;
 }
 
-/* Waits until the threads have read so many rows; they may not read more. */
+/* Waits until the threads have read so many rows; they may not read more. Collective. */
 static void check_read(ranks *at, const lks_table *table, int64_t expected) {
+  const struct timespec millisecond = {0, 1000000};
   int64_t read = rows_read(table);
-  for (double began = MPI_Wtime(); read < expected && MPI_Wtime() - began < 60;) {
+  for (int looks = 0; read < expected && looks < 30000; ++looks) {
+    (void)nanosleep(&millisecond, NULL);
     read = rows_read(table);
   }
   CHECK(at, read == expected);
@@ -233,6 +237,48 @@ static void a_failed_read_reaches_all(ranks *at) {
   lks_data_close(&data);
 }
 
+static void take_batch(ranks *at, lks_table *table, int64_t first, lks_status expected) {
+  lks_error err;
+  lks_feed feed;
+  const int64_t count = ROWS - first < BATCH ? ROWS - first : BATCH;
+  CHECK_STATUS(at, lks_table_take(table, first, count, first, count, &feed, &err), expected);
+  CHECK(at, expected == LKS_OK || mentions(&err, "became shorter"));
+}
+
+/* Of an epoch that may never come: the one before it ends undisturbed. */
+static void a_failed_read_ahead_waits(ranks *at) {
+  const table_spec spec = {"ahead.h5", ROWS, 0, 0, -1};
+  lks_error err;
+  struct stat about;
+  char path[512];
+  make_table(at, &spec, path);
+  const lks_data_options options = options_of(path, BUDGET);
+  const lks_data_request request = request_of(&options);
+  lks_data *data = open_data(at, &request, true);
+  if (data == NULL) {
+    return;
+  }
+  lks_table *table = data->train;
+  const lks_order *order = &table->order;
+  const int64_t before = rows_read(table);
+  int64_t first = 0;
+  CHECK_STATUS(at, lks_table_begin(table, 0, 0, &err), LKS_OK);
+  for (; first < order->offsets[order->windows - 2] + BATCH; first += BATCH) {
+    take_batch(at, table, first, LKS_OK);
+  }
+  check_read(at, table, before + ROWS); /* all of this epoch, nothing of the next */
+  if (at->world->rank == 0) {
+    CHECK(at, stat(path, &about) == 0 && truncate(path, about.st_size - 1) == 0);
+  }
+  (void)MPI_Barrier(at->world->comm);
+  for (; first < ROWS; first += BATCH) {
+    take_batch(at, table, first, LKS_OK);
+  }
+  CHECK_STATUS(at, lks_table_begin(table, 1, 0, &err), LKS_OK);
+  take_batch(at, table, 0, LKS_DATA);
+  lks_data_close(&data);
+}
+
 int main(void) {
   static const table_spec specs[] = {{"plain.h5", ROWS, 0, 0, -1},
                                      {"chunks.h5", ROWS, 7, 0, -1},
@@ -254,5 +300,6 @@ int main(void) {
   order_is_frozen(&at);
   misuse_is_refused(&at);
   a_failed_read_reaches_all(&at);
+  a_failed_read_ahead_waits(&at);
   return ranks_close(&at);
 }
