@@ -297,8 +297,9 @@ exec nsenter -t "$(cat {STATE}/pid.$host)" -n -m -u -i -p sh -c "$*"
         for name, node in self.nodes.items():
             for pid in node.pids():
                 if is_program(pid):
-                    rank = read_environment(pid).get("PMIX_RANK")
-                    found[int(rank) if rank is not None else -pid] = (name, pid)
+                    known = read_environment(pid)
+                    if known:  # empty: on its way into the program, or out of it
+                        found[int(known.get("PMIX_RANK", -pid))] = (name, pid)
         return found
 
     # ---- faults of the network
