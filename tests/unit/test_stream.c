@@ -39,6 +39,15 @@ static lks_data *open_data(ranks *at, const lks_data_request *request, bool stre
   return data;
 }
 
+/* A table of its own file, streamed. */
+static lks_data *open_streamed(ranks *at, const table_spec *spec) {
+  char path[512];
+  make_table(at, spec, path);
+  const lks_data_options options = options_of(path, BUDGET);
+  const lks_data_request request = request_of(&options);
+  return open_data(at, &request, true);
+}
+
 /* ---- resident and streamed, over layouts and splits */
 
 /* Rows of the first window of an epoch. */
@@ -136,11 +145,7 @@ static void left_at_the_same_batch(ranks *at) {
   const table_spec spec = {"left.h5", ROWS, 7, 0, -1};
   lks_error err;
   lks_feed feed;
-  char path[512];
-  make_table(at, &spec, path);
-  const lks_data_options options = options_of(path, BUDGET);
-  const lks_data_request request = request_of(&options);
-  lks_data *data = open_data(at, &request, true);
+  lks_data *data = open_streamed(at, &spec);
   for (int64_t k = 0; data != NULL && k < 300; ++k) {
     CHECK_STATUS(at, lks_table_begin(data->train, k, 0, &err), LKS_OK);
     CHECK_STATUS(at, lks_table_take(data->train, 0, BATCH, 0, BATCH, &feed, &err), LKS_OK);
@@ -152,11 +157,7 @@ static void left_at_the_same_batch(ranks *at) {
 static void order_is_frozen(ranks *at) {
   static int64_t order[ROWS];
   const table_spec spec = {"frozen.h5", ROWS, 7, 0, -1};
-  char path[512];
-  make_table(at, &spec, path);
-  const lks_data_options options = options_of(path, BUDGET);
-  const lks_data_request request = request_of(&options);
-  lks_data *data = open_data(at, &request, true);
+  lks_data *data = open_streamed(at, &spec);
   if (data != NULL) {
     run_epoch(at, data, data->train, BATCH, 5, 0, order);
     CHECK(at, XXH64(order, sizeof order, 0) == UINT64_C(0x84fe984425b6ef60));
@@ -168,11 +169,7 @@ static void misuse_is_refused(ranks *at) {
   const table_spec spec = {"misuse.h5", ROWS, 7, 0, -1};
   lks_error err;
   lks_feed feed;
-  char path[512];
-  make_table(at, &spec, path);
-  const lks_data_options options = options_of(path, BUDGET);
-  const lks_data_request request = request_of(&options);
-  lks_data *data = open_data(at, &request, true);
+  lks_data *data = open_streamed(at, &spec);
   if (data == NULL) {
     return;
   }
@@ -211,11 +208,7 @@ static lks_status run_until_failure(ranks *at, lks_table *table, int64_t *batch,
 static void a_failed_read_reaches_all(ranks *at) {
   const table_spec spec = {"fails.h5", ROWS, 16, 4, 1234};
   lks_error err;
-  char path[512];
-  make_table(at, &spec, path);
-  const lks_data_options options = options_of(path, BUDGET);
-  const lks_data_request request = request_of(&options);
-  lks_data *data = open_data(at, &request, true);
+  lks_data *data = open_streamed(at, &spec);
   if (data == NULL) {
     return;
   }
@@ -250,16 +243,13 @@ static void a_failed_read_ahead_waits(ranks *at) {
   const table_spec spec = {"ahead.h5", ROWS, 0, 0, -1};
   lks_error err;
   struct stat about;
-  char path[512];
-  make_table(at, &spec, path);
-  const lks_data_options options = options_of(path, BUDGET);
-  const lks_data_request request = request_of(&options);
-  lks_data *data = open_data(at, &request, true);
+  lks_data *data = open_streamed(at, &spec);
   if (data == NULL) {
     return;
   }
   lks_table *table = data->train;
   const lks_order *order = &table->order;
+  const char *path = lks_table_source(table)->name;
   const int64_t before = rows_read(table);
   int64_t first = 0;
   CHECK_STATUS(at, lks_table_begin(table, 0, 0, &err), LKS_OK);
