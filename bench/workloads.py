@@ -43,8 +43,7 @@ ALL = {**WORKLOADS, **SHAPES}
 
 
 def config_of(work):
-    """As `lockstep train` takes it; its folder is `run`. No checkpoints but the last, for peers write
-    none: they are timed by bench/checkpoints."""
+    """As `lockstep train` takes it; its folder is `run`."""
     kind = f"classes: {work.widths[-1]}" if work.classes else f"outputs: {work.widths[-1]}"
     hidden = [f"{{dense: {{units: {units}, activation: relu}}}}" for units in work.widths[1:-1]]
     layers = ", ".join([*hidden, f"{{dense: {{units: {work.widths[-1]}}}}}"])
@@ -55,7 +54,6 @@ def config_of(work):
         f"loss: {loss}\n"
         f"optimizer: adam\n"
         f"train: {{batch_size: {work.batch}, epochs: {work.epochs}}}\n"
-        f"checkpoint: {{every_epochs: 0}}\n"
         f"run: {{folder: run, progress: none}}\n"
         f"device: cpu\n"
     )

@@ -160,10 +160,11 @@ static bool cancelled(lks_stream *stream) {
   return atomic_load_explicit(&stream->cancel, memory_order_acquire);
 }
 
-/* False when there is nothing to wait for any more. Frees slot by slot come once a window, so
- * looking a few thousand times a second costs nothing and is soon enough. */
-static bool wait_for_slot(lks_stream *stream, int64_t number) {
-  while (least_released(stream) <= number - stream->slots) {
+/* Waits until every rank has released the windows before the number-th. False when there is nothing
+ * to wait for any more. They are released once a window, so looking a few thousand times a second
+ * costs nothing and is soon enough. */
+static bool wait_until_released(lks_stream *stream, int64_t number) {
+  while (least_released(stream) < number) {
     if (cancelled(stream) || any_failed(stream)) {
       return false;
     }
@@ -200,31 +201,19 @@ cleanup:
   return st;
 }
 
-/* Waits until all ranks are in the epoch of which a window is the first. False when there is
- * nothing to wait for any more: what failed of an epoch that never comes fails nobody. */
-static bool wait_for_epoch(lks_stream *stream, int64_t number) {
-  while (least_released(stream) < number) {
-    if (cancelled(stream) || any_failed(stream)) {
-      return false;
-    }
-    nap(200000);
-  }
-  return true;
-}
-
 /* Reads window after window, epoch after epoch, until a failure or a cancellation: which epoch is
- * the last is not known here, so slots that are free at its end are filled in vain. */
+ * the last is not known here, so slots that are free at its end are filled in vain. A failure is
+ * told once all ranks are in its epoch: that of one that never comes fails nobody. */
 static lks_status run(lks_stream *stream, int64_t epoch, int64_t first, lks_error *err) {
   lks_status st = LKS_OK;
   const int64_t windows = stream->order.windows;
-  for (int64_t n = first; wait_for_slot(stream, n); ++n) {
+  for (int64_t n = first; wait_until_released(stream, n - stream->slots + 1); ++n) {
     if (n == first || n % windows == 0) {
       lks_order_begin(&stream->order, epoch + n / windows);
     }
     st = load_part(stream, n, err);
-    if (cancelled(stream) || (st != LKS_OK && !wait_for_epoch(stream, n - n % windows))) {
-      st = LKS_OK;
-      break;
+    if (cancelled(stream) || (st != LKS_OK && !wait_until_released(stream, n - n % windows))) {
+      return LKS_OK;
     }
     TRY(st);
     atomic_store_explicit(&stream->board->ranks[stream->part].loaded, n + 1, memory_order_release);
