@@ -137,6 +137,10 @@ void lks_writer_guard(lks_writer *writer, const struct lks_run_lock *lock);
 lks_status lks_writer_submit(lks_writer *writer, const lks_checkpoint *checkpoint, bool is_best,
                              lks_error *err) LKS_MUST_USE;
 
+/* Whether a submit would not wait. *took: s that the last checkpoint was in writing; 0 before the
+ * first was written. */
+bool lks_writer_is_idle(lks_writer *writer, double *took);
+
 /* A failure of the thread so far, without waiting; LKS_OK while all is well. */
 lks_status lks_writer_poll(lks_writer *writer, lks_error *err) LKS_MUST_USE;
 

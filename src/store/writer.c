@@ -31,7 +31,8 @@ struct lks_writer {
   bool started, synchronised;
   pthread_mutex_t mutex;
   pthread_cond_t changed;
-  bool busy, quit; /* under the mutex, like failure */
+  bool busy, quit; /* under the mutex, like took and failure */
+  double took;
   lks_error failure;
   job job;
 };
@@ -130,8 +131,10 @@ static void *work(void *user) {
     }
     (void)pthread_mutex_unlock(&writer->mutex);
     lks_error_clear(&mistake);
+    const double began = lks_now();
     const lks_status st = run_job(writer, &mistake);
     (void)pthread_mutex_lock(&writer->mutex);
+    writer->took = lks_now() - began;
     if (st != LKS_OK && writer->failure.status == LKS_OK) {
       writer->failure = mistake;
     }
@@ -315,6 +318,14 @@ lks_status lks_writer_submit(lks_writer *writer, const lks_checkpoint *checkpoin
 cleanup:
   (void)pthread_mutex_unlock(&writer->mutex);
   return st;
+}
+
+bool lks_writer_is_idle(lks_writer *writer, double *took) {
+  (void)pthread_mutex_lock(&writer->mutex);
+  const bool idle = !writer->busy;
+  *took = writer->took;
+  (void)pthread_mutex_unlock(&writer->mutex);
+  return idle;
 }
 
 lks_status lks_writer_poll(lks_writer *writer, lks_error *err) {

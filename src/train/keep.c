@@ -1,14 +1,16 @@
 /* What a run keeps: checkpoints through the writer, history and log, the final weights. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "train/trainer.h"
 
-/* All that a checkpoint of this moment holds, pointing into the trainer. */
-static lks_checkpoint describe(const lks_trainer *trainer, const float *parameters) {
+/* All that a checkpoint of a moment holds, pointing into the trainer. */
+static lks_checkpoint describe(const lks_trainer *trainer, const float *parameters,
+                               const lks_progress *progress, const float *best_parameters) {
   lks_checkpoint checkpoint = {.parameters = parameters,
-                               .progress = trainer->progress,
+                               .progress = *progress,
                                .seed = (uint64_t)trainer->settings->train.seed,
                                .order_chunk_rows = trainer->run.data->chunk_rows,
                                .config = trainer->config,
@@ -21,37 +23,156 @@ static lks_checkpoint describe(const lks_trainer *trainer, const float *paramete
   for (int s = 0; s < trainer->run.plan->slots; ++s) {
     checkpoint.slots[s] = trainer->state.slots[s];
   }
-  if (trainer->progress.stop_epoch > 0) {
-    checkpoint.best_parameters = trainer->best_parameters;
+  if (progress->stop_epoch > 0) {
+    checkpoint.best_parameters = best_parameters;
   }
   return checkpoint;
+}
+
+static lks_checkpoint describe_now(const lks_trainer *trainer, const float *parameters) {
+  return describe(trainer, parameters, &trainer->progress, trainer->best_parameters);
+}
+
+/* Rank 0: waits for the writer, whose failure is voted with the next step, or found by settle. */
+static void wait_for_writer(lks_trainer *trainer) {
+  lks_error earlier;
+  if (lks_writer_wait(trainer->writer, &earlier) != LKS_OK && trainer->failure.status == LKS_OK) {
+    trainer->failure = earlier;
+  }
+}
+
+/* Rank 0: hands a checkpoint of trainer->state to the writer. */
+static void submit(lks_trainer *trainer, const lks_checkpoint *checkpoint, bool is_best) {
+  if (trainer->failure.status == LKS_OK) {
+    const lks_status st =
+        lks_writer_submit(trainer->writer, checkpoint, is_best, &trainer->failure);
+    if (st != LKS_OK) {
+      trainer->failure.status = st;
+    }
+  }
 }
 
 lks_status lks_trainer_save(lks_trainer *trainer, bool is_best, lks_error *err) {
   lks_status st = LKS_OK;
   const lks_backend *backend = &trainer->run.backend;
   const bool root = trainer->world->rank == 0;
-  lks_error earlier;
-  if (root && lks_writer_wait(trainer->writer, &earlier) != LKS_OK &&
-      trainer->failure.status == LKS_OK) { /* voted with the next step, or found by settle */
-    trainer->failure = earlier;
+  if (is_best) {
+    trainer->held.present = false; /* it is not the best any more */
+  }
+  lks_trainer_release(trainer);
+  if (root) {
+    wait_for_writer(trainer);
   }
   /* The one copy that a checkpoint costs the training: the writer works from it. */
   TRY(backend->ops->snapshot(backend->state, root ? trainer->state.parameters : NULL,
                              root ? trainer->state.slots : NULL, err));
   trainer->saved_step = trainer->progress.step;
   trainer->saved_at = lks_now();
-  if (root && trainer->failure.status == LKS_OK) {
-    const lks_checkpoint checkpoint = describe(trainer, trainer->state.parameters);
-    const lks_status submitted =
-        lks_writer_submit(trainer->writer, &checkpoint, is_best, &trainer->failure);
-    if (submitted != LKS_OK) {
-      trainer->failure.status = submitted;
-    }
+  trainer->overdue = false;
+  if (root) {
+    const lks_checkpoint checkpoint = describe_now(trainer, trainer->state.parameters);
+    submit(trainer, &checkpoint, is_best);
   }
 cleanup:
   return st;
 }
+
+/* ---- at the end of an epoch: the best that is held */
+
+void lks_trainer_release(lks_trainer *trainer) {
+  lks_held *held = &trainer->held;
+  if (!held->present) {
+    return;
+  }
+  held->present = false;
+  trainer->saved_step = held->progress.step;
+  trainer->saved_at = lks_now();
+  if (trainer->world->rank != 0) {
+    return;
+  }
+  wait_for_writer(trainer);
+  const lks_state written = trainer->state; /* not the writer's any more */
+  trainer->state = held->state;
+  held->state = written;
+  lks_history until = trainer->history;
+  until.epochs = held->epochs;
+  lks_checkpoint checkpoint =
+      describe(trainer, trainer->state.parameters, &held->progress, held->best_parameters);
+  checkpoint.history = &until;
+  submit(trainer, &checkpoint, true);
+}
+
+/* Rank 0: memory to hold a best in, made when first needed. Large models have no short epochs, and
+ * a system that promises more memory than it has would end the run for a further copy. */
+static bool has_room(lks_trainer *trainer) {
+  lks_held *held = &trainer->held;
+  const lks_plan *plan = trainer->run.plan;
+  const size_t most = (size_t)256 << 20;
+  lks_error ignored; /* without room it waits */
+  if (plan->parameter_floats * sizeof(float) > most / (size_t)(2 + plan->slots)) {
+    return false;
+  }
+  if (held->state.parameters == NULL && lks_state_make(&held->state, plan, &ignored) != LKS_OK) {
+    lks_state_free(&held->state);
+    return false;
+  }
+  if (trainer->best_parameters != NULL && held->best_parameters == NULL) {
+    held->best_parameters = calloc(plan->parameter_floats, sizeof(float));
+  }
+  return trainer->best_parameters == NULL || held->best_parameters != NULL;
+}
+
+static lks_status hold(lks_trainer *trainer, lks_error *err) {
+  lks_status st = LKS_OK;
+  lks_held *held = &trainer->held;
+  const lks_backend *backend = &trainer->run.backend;
+  const bool root = trainer->world->rank == 0;
+  TRY(backend->ops->snapshot(backend->state, root ? held->state.parameters : NULL,
+                             root ? held->state.slots : NULL, err));
+  held->present = true;
+  held->progress = trainer->progress;
+  held->epochs = trainer->history.epochs;
+  if (held->best_parameters != NULL) {
+    memcpy(held->best_parameters, trainer->best_parameters,
+           trainer->run.plan->parameter_floats * sizeof(float));
+  }
+cleanup:
+  return st;
+}
+
+/* Rank 0: whether the writer is to have a checkpoint now. */
+static bool is_time(lks_trainer *trainer) {
+  double took = 0.0;
+  const bool idle = lks_writer_is_idle(trainer->writer, &took);
+  return idle && lks_now() - trainer->saved_at >= (1.0 + LKS_WRITER_RESTS) * took;
+}
+
+lks_status lks_trainer_save_epoch(lks_trainer *trainer, bool is_best, bool due, lks_error *err) {
+  lks_status st = LKS_OK;
+  bool waits = true;
+  trainer->overdue = trainer->overdue || due;
+  if (!is_best && !trainer->overdue && !trainer->held.present) {
+    goto cleanup;
+  }
+  trainer->epoch_saves += 1;
+  if (trainer->epoch_saves > LKS_SAVES_WAITED_FOR && trainer->settings->checkpoint.keep > 0) {
+    if (trainer->world->rank == 0) {
+      waits = is_time(trainer) || !has_room(trainer);
+    }
+    TRY(lks_world_broadcast(trainer->world, &waits, sizeof waits, 0, err));
+  }
+  if (!waits && is_best) {
+    TRY(hold(trainer, err));
+  } else if (waits && trainer->held.present && !is_best) {
+    lks_trainer_release(trainer);
+  } else if (waits) {
+    TRY(lks_trainer_save(trainer, is_best, err));
+  }
+cleanup:
+  return st;
+}
+
+/* ---- the end */
 
 lks_status lks_trainer_settle(lks_trainer *trainer, lks_error *err) {
   lks_status st = trainer->failure.status;
@@ -71,12 +192,12 @@ lks_status lks_trainer_publish(lks_trainer *trainer, lks_error *err) {
   TRY_ALLOC(path);
   TRY_ALLOC(best);
   if (trainer->settings->early.present && trainer->progress.stop_epoch > 0) {
-    const lks_checkpoint checkpoint = describe(trainer, trainer->best_parameters);
+    const lks_checkpoint checkpoint = describe_now(trainer, trainer->best_parameters);
     TRY(lks_checkpoint_write(path, trainer->run.model, &checkpoint, err));
   } else if (trainer->progress.best_epoch > 0 && stat(best, &there) == 0) {
     TRY(lks_file_copy(best, path, err));
   } else {
-    const lks_checkpoint checkpoint = describe(trainer, trainer->state.parameters);
+    const lks_checkpoint checkpoint = describe_now(trainer, trainer->state.parameters);
     TRY(lks_checkpoint_write(path, trainer->run.model, &checkpoint, err));
   }
 cleanup:

@@ -108,9 +108,11 @@ static lks_status end_epoch(lks_trainer *trainer, lks_error *err) {
   progress->sums = (lks_sums){0};
   progress->complete = progress->stopped_early || progress->epoch >= settings->train.epochs;
   const int64_t every = settings->checkpoint.every_epochs;
-  const bool due = trainer->queue.due || (every > 0 && progress->epoch % every == 0);
-  if (is_best || progress->complete || due) {
+  const bool due = every > 0 && progress->epoch % every == 0;
+  if (progress->complete || trainer->queue.due) {
     TRY(lks_trainer_save(trainer, is_best, err));
+  } else {
+    TRY(lks_trainer_save_epoch(trainer, is_best, due, err));
   }
 cleanup:
   return st;

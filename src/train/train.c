@@ -288,6 +288,8 @@ static void close_trainer(lks_trainer *trainer, bool began) {
   }
   lks_history_free(&trainer->history);
   lks_state_free(&trainer->state);
+  lks_state_free(&trainer->held.state);
+  free(trainer->held.best_parameters);
   free(trainer->best_parameters);
   free(trainer->config);
   free(trainer->model_config);
@@ -327,6 +329,7 @@ lks_status lks_train(lks_world *world, lks_settings *settings, const lks_train_r
   if (st != LKS_OK && world->agreed) {
     lks_error ignored; /* the run's own error is the one to tell */
     lks_error_clear(&ignored);
+    lks_trainer_release(&trainer);
     if (lks_trainer_log_end(&trainer, st == LKS_STOPPED ? "stopped" : "error", &ignored) !=
         LKS_OK) {
       (void)fprintf(stderr, "lockstep: warning: %s\n", ignored.what);

@@ -33,6 +33,16 @@ typedef struct lks_steps {
   double input;          /* s in which rows were taken; 0 with one rank */
 } lks_steps;
 
+/* A best that waits until the writer has written what it has. `state` and the rest are rank 0's;
+ * whether there is one, all ranks know. */
+typedef struct lks_held {
+  bool present;
+  lks_progress progress;
+  int64_t epochs; /* rows of the history */
+  lks_state state;
+  float *best_parameters; /* with early stopping: those of its best epoch then */
+} lks_held;
+
 typedef struct lks_trainer {
   lks_run run;
   lks_world *world;
@@ -46,6 +56,9 @@ typedef struct lks_trainer {
   int64_t saved_step; /* step of the last checkpoint; -1: none yet */
   lks_error failure;  /* of this rank within an epoch; voted, then agreed on */
   lks_display display;
+  int64_t epoch_saves; /* checkpoints of this start that an epoch's end asked for */
+  bool overdue;        /* one that was left out while the writer was busy */
+  lks_held held;
   lks_steps queue;
   double waited; /* s that the backend had waited for other ranks when an epoch ended last */
   lks_straggler straggler;
@@ -90,9 +103,24 @@ lks_status lks_trainer_resume(lks_trainer *trainer, lks_error *err) LKS_MUST_USE
 
 /* ---- keep.c */
 
-/* Takes the state out of the backend and hands a checkpoint to the writer. Collective; failures of
- * rank 0 go to trainer->failure, to be voted with the next step. */
+/* Takes the state out of the backend and hands a checkpoint to the writer, behind the best that is
+ * held, if any; waits while the writer is busy. Collective; failures of rank 0 go to
+ * trainer->failure, to be voted with the next step. */
 lks_status lks_trainer_save(lks_trainer *trainer, bool is_best, lks_error *err) LKS_MUST_USE;
+
+/* The same at the end of an epoch, which after the first LKS_SAVES_WAITED_FOR does not wait: while
+ * the writer is busy, or has rested for less than LKS_WRITER_RESTS times as long as it wrote, a
+ * best is held, in place of the one that is, and a checkpoint that is due is put off to a later
+ * epoch's end. So epochs of milliseconds are not as slow as the disk, nor does the writer take a
+ * core from them. With checkpoint.keep 0, which keeps all, it waits. Collective. */
+#define LKS_SAVES_WAITED_FOR 16
+#define LKS_WRITER_RESTS 3.0
+lks_status lks_trainer_save_epoch(lks_trainer *trainer, bool is_best, bool due,
+                                  lks_error *err) LKS_MUST_USE;
+
+/* Hands the best that is held to the writer, waiting for it. Rank 0 acts; the same on all ranks,
+ * but not collective. */
+void lks_trainer_release(lks_trainer *trainer);
 
 /* The values of a finished epoch into history and log. Rank 0; other ranks return at once. */
 lks_status lks_trainer_record(lks_trainer *trainer, const lks_sums *validation, double seconds,
