@@ -12,6 +12,7 @@ class Workload(NamedTuple):
     batch: int  # rows of an update, over all ranks
     rows: int
     epochs: int
+    activation: str = "relu"  # of all layers but the last, by the name that all peers have for it
 
     @property
     def steps(self):
@@ -37,6 +38,8 @@ SHAPES = {
     "broad": Workload((512, 4096, 4096, 10), True, 256, 4096, 3),
     "few": Workload((512, 4096, 4096, 10), True, 16, 256, 3),
     "middle": Workload((1024, 1024, 1024, 10), True, 32, 1024, 4),
+    "smooth": Workload((8, 64, 64, 64, 1), False, 1024, 100_000, 5, "tanh"),
+    "silu": Workload((16, 256, 256, 1), False, 512, 50_000, 5, "silu"),
 }
 
 ALL = {**WORKLOADS, **SHAPES}
@@ -45,7 +48,8 @@ ALL = {**WORKLOADS, **SHAPES}
 def config_of(work):
     """As `lockstep train` takes it; its folder is `run`."""
     kind = f"classes: {work.widths[-1]}" if work.classes else f"outputs: {work.widths[-1]}"
-    hidden = [f"{{dense: {{units: {units}, activation: relu}}}}" for units in work.widths[1:-1]]
+    act = work.activation
+    hidden = [f"{{dense: {{units: {units}, activation: {act}}}}}" for units in work.widths[1:-1]]
     layers = ", ".join([*hidden, f"{{dense: {{units: {work.widths[-1]}}}}}"])
     loss = "sparse_categorical_crossentropy" if work.classes else "mean_squared_error"
     return (

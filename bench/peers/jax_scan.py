@@ -41,9 +41,9 @@ def first_parameters():
 
 
 def loss(parameters, features, targets):
-    values = features
+    values, activation = features, getattr(jax.nn, WORK.activation)
     for layer in parameters[:-1]:
-        values = jax.nn.relu(values @ layer["w"] + layer["b"])
+        values = activation(values @ layer["w"] + layer["b"])
     values = values @ parameters[-1]["w"] + parameters[-1]["b"]
     if WORK.classes:
         losses = optax.softmax_cross_entropy_with_integer_labels(values, targets)

@@ -65,7 +65,9 @@ def train():
         import keras
     work = ALL[NAME]
     with strategy.scope():
-        hidden = [keras.layers.Dense(units, activation="relu") for units in work.widths[1:-1]]
+        hidden = [
+            keras.layers.Dense(units, activation=work.activation) for units in work.widths[1:-1]
+        ]
         model = keras.Sequential(
             [keras.Input((work.widths[0],)), *hidden, keras.layers.Dense(work.widths[-1])]
         )

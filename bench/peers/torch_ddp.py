@@ -13,10 +13,13 @@ from common import ALL, Epochs, report, rows_of
 from torch import distributed, multiprocessing, nn
 
 
+ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
+
+
 def make_model(work):
     layers = []
     for inputs, units in zip(work.widths, work.widths[1:]):
-        layers += [nn.Linear(inputs, units), nn.ReLU()]
+        layers += [nn.Linear(inputs, units), ACTIVATIONS[work.activation]()]
     return nn.Sequential(*layers[:-1])
 
 

@@ -142,6 +142,31 @@ static void test_forward(void **state) {
   }
 }
 
+/* An element has the same bits alone as in rows of any width, wherever it lies: so ranks may divide
+ * rows and columns as they like. */
+static void test_same_bits_anywhere(void **state) {
+  (void)state;
+  lks_activation all[LKS_ACT_COUNT];
+  const int count = elementwise(all);
+  enum { ROWS = 7, WIDTH = 53 };
+  for (int i = 0; i < count; ++i) {
+    float z[ROWS * WIDTH], y[ROWS * WIDTH], g[ROWS * WIDTH];
+    fill(z, ROWS * WIDTH, 4, 9.0f);
+    fill(g, ROWS * WIDTH, 7, 2.0f);
+    float alone[3][ROWS * WIDTH];
+    memcpy(alone[0], z, sizeof z);
+    memcpy(alone[2], g, sizeof g);
+    lks_activate_cpu(&all[i], NULL, z, y, ROWS, WIDTH);
+    lks_derive_cpu(&all[i], y, z, g, ROWS, WIDTH);
+    for (int k = 0; k < ROWS * WIDTH; ++k) {
+      lks_activate_cpu(&all[i], NULL, &alone[0][k], &alone[1][k], 1, 1);
+      lks_derive_cpu(&all[i], &alone[1][k], &alone[0][k], &alone[2][k], 1, 1);
+    }
+    assert_memory_equal(y, alone[1], sizeof y);
+    assert_memory_equal(g, alone[2], sizeof g);
+  }
+}
+
 /* A dense layer without activation only adds its bias. */
 static void test_bias_alone(void **state) {
   (void)state;
@@ -356,10 +381,15 @@ static void test_all_finite(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_forward),     cmocka_unit_test(test_bias_alone),
-      cmocka_unit_test(test_derivatives), cmocka_unit_test(test_only_some_need_input),
-      cmocka_unit_test(test_extremes),    cmocka_unit_test(test_softmax),
-      cmocka_unit_test(test_gather),      cmocka_unit_test(test_all_finite),
+      cmocka_unit_test(test_forward),
+      cmocka_unit_test(test_same_bits_anywhere),
+      cmocka_unit_test(test_bias_alone),
+      cmocka_unit_test(test_derivatives),
+      cmocka_unit_test(test_only_some_need_input),
+      cmocka_unit_test(test_extremes),
+      cmocka_unit_test(test_softmax),
+      cmocka_unit_test(test_gather),
+      cmocka_unit_test(test_all_finite),
   };
   return cmocka_run_group_tests_name("pointwise", tests, NULL, NULL);
 }

@@ -1,12 +1,13 @@
 /* Everything elementwise: activations and their derivatives, dropout, gather.
  *
- * Each activation is one row of `kernels`: forward f(z) and derivative times gradient. Cheap ones
- * have loops of their own that vectorise; the rest go through libm element by element. */
+ * Each activation is one row of `kernels`: forward f(z) and derivative times gradient, loops that
+ * vectorise. */
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
+#include "backend/cpu/elementary.h"
 #include "base/random.h"
 
 /* SELU's constants (Klambauer et al. 2017). */
@@ -17,18 +18,17 @@
 typedef void (*forward_kernel)(const float *z, float *y, int64_t n, float parameter);
 typedef void (*derive_kernel)(const float *y, const float *z, float *g, int64_t n, float parameter);
 
-/* Elementwise kernels from expressions: z, a (the parameter) going forward; y, z, a going back.
- * `hot` is LKS_HOT where the loop vectorises. */
-#define ACTIVATION(name, hot, forward_expression, derivative_expression)                           \
-  hot static void name##_forward(const float *zs, float *ys, int64_t n, float a) {                 \
+/* Elementwise kernels from expressions: z, a (the parameter) going forward; y, z, a going back. */
+#define ACTIVATION(name, forward_expression, derivative_expression)                                \
+  LKS_HOT static void name##_forward(const float *zs, float *ys, int64_t n, float a) {             \
     (void)a;                                                                                       \
     for (int64_t i = 0; i < n; ++i) {                                                              \
       const float z = zs[i];                                                                       \
       ys[i] = (forward_expression);                                                                \
     }                                                                                              \
   }                                                                                                \
-  hot static void name##_derive(const float *restrict ys, const float *restrict zs,                \
-                                float *restrict gs, int64_t n, float a) {                          \
+  LKS_HOT static void name##_derive(const float *restrict ys, const float *restrict zs,            \
+                                    float *restrict gs, int64_t n, float a) {                      \
     (void)a;                                                                                       \
     for (int64_t i = 0; i < n; ++i) {                                                              \
       const float y = ys[i], z = zs[i];                                                            \
@@ -38,41 +38,33 @@ typedef void (*derive_kernel)(const float *y, const float *z, float *g, int64_t 
     }                                                                                              \
   }
 
-static inline float sigmoid_of(float z) {
-  const float e = expf(-fabsf(z)); /* never overflows */
-  return z >= 0.0f ? 1.0f / (1.0f + e) : e / (1.0f + e);
-}
-
 static inline float softplus_of(float z) {
-  return fmaxf(z, 0.0f) + log1pf(expf(-fabsf(z)));
-}
-
-static inline float normal_cdf(float z) {
-  return 0.5f * erfcf(-z * 0.70710678118654752440f);
+  return (z < 0.0f ? 0.0f : z) + lks_log1p(lks_exp(-fabsf(z)));
 }
 
 static inline float gelu_slope(float z) {
-  return normal_cdf(z) + z * 0.39894228040143267794f * expf(-0.5f * z * z);
+  const float gauss = lks_gauss(z);
+  return lks_normal(z, gauss) + z * 0.39894228040143267794f * gauss;
 }
 
 static inline float silu_slope(float z) {
-  const float s = sigmoid_of(z);
+  const float s = lks_sigmoid(z);
   return s * (1.0f + z * (1.0f - s));
 }
 
 /* Not fmaxf: a NaN must come through, for the finite check to see. */
-ACTIVATION(linear, , z, 1.0f)
-ACTIVATION(relu, LKS_HOT, z<0.0f ? 0.0f : z, y> 0.0f ? 1.0f : 0.0f)
-ACTIVATION(sigmoid, , sigmoid_of(z), y *(1.0f - y))
-ACTIVATION(tanh, , tanhf(z), 1.0f - y * y)
-ACTIVATION(softplus, , softplus_of(z), -expm1f(-y))
-ACTIVATION(elu, , z > 0.0f ? z : a * expm1f(z), y > 0.0f ? 1.0f : y + a)
-ACTIVATION(selu, , SELU_SCALE *(z > 0.0f ? z : SELU_ALPHA * expm1f(z)),
+ACTIVATION(linear, z, 1.0f)
+ACTIVATION(relu, z<0.0f ? 0.0f : z, y> 0.0f ? 1.0f : 0.0f)
+ACTIVATION(sigmoid, lks_sigmoid(z), y *(1.0f - y))
+ACTIVATION(tanh, lks_tanh(z), 1.0f - y * y)
+ACTIVATION(softplus, softplus_of(z), -lks_expm1(-y))
+ACTIVATION(elu, z > 0.0f ? z : a * lks_expm1(z), y > 0.0f ? 1.0f : y + a)
+ACTIVATION(selu, SELU_SCALE *(z > 0.0f ? z : SELU_ALPHA * lks_expm1(z)),
            y > 0.0f ? SELU_SCALE : y + SELU_SCALE * SELU_ALPHA)
-ACTIVATION(gelu, , z *normal_cdf(z), gelu_slope(z))
-ACTIVATION(silu, , z *sigmoid_of(z), silu_slope(z))
-ACTIVATION(leaky_relu, LKS_HOT, z<0.0f ? a * z : z, y> 0.0f ? 1.0f : a)
-ACTIVATION(exponential, , expf(z), y)
+ACTIVATION(gelu, z *lks_normal(z, lks_gauss(z)), gelu_slope(z))
+ACTIVATION(silu, z *lks_sigmoid(z), silu_slope(z))
+ACTIVATION(leaky_relu, z<0.0f ? a * z : z, y> 0.0f ? 1.0f : a)
+ACTIVATION(exponential, lks_exp(z), y)
 
 static void softmax_forward(const float *z, float *y, int64_t n, float a) {
   (void)a;
@@ -121,9 +113,12 @@ static const struct {
     [LKS_ACT_EXPONENTIAL] = {exponential_forward, exponential_derive},
 };
 
-LKS_HOT static void add_bias(const float *restrict bias, float *restrict z, int64_t width) {
-  for (int64_t j = 0; j < width; ++j) {
-    z[j] += bias[j];
+LKS_HOT static void add_bias(const float *restrict bias, float *restrict z, int64_t rows,
+                             int64_t width) {
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t j = 0; j < width; ++j) {
+      z[r * width + j] += bias[j];
+    }
   }
 }
 
@@ -137,6 +132,11 @@ LKS_HOT static void add_bias_relu(const float *restrict bias, float *z, float *y
   }
 }
 
+/* So many floats of narrow rows get their bias, and then go through a kernel together, from the
+ * first cache: a kernel begins with some twenty constants, and ends with what is no whole vector. A
+ * step of 4-32-16-4 takes 0.91 of the time with tanh, 0.80 with gelu. */
+enum { TOGETHER = 1024 };
+
 void lks_activate_cpu(const lks_activation *activation, const float *bias, float *z, float *y,
                       int64_t rows, int64_t width) {
   const lks_activation_id id =
@@ -146,13 +146,18 @@ void lks_activate_cpu(const lks_activation *activation, const float *bias, float
     return;
   }
   const float parameter = activation != NULL ? (float)activation->parameter : 0.0f;
-  for (int64_t r = 0; r < rows; ++r) {
-    float *row = z + r * width;
+  const int64_t rows_together =
+      (activation != NULL && lks_activation_row_of(activation)->across_row) || width > TOGETHER
+          ? 1
+          : TOGETHER / width;
+  for (int64_t r = 0; r < rows; r += rows_together) {
+    const int64_t count = rows - r < rows_together ? rows - r : rows_together;
+    float *from = z + r * width;
     if (bias != NULL) {
-      add_bias(bias, row, width);
+      add_bias(bias, from, count, width);
     }
     if (id != LKS_ACT_LINEAR || y != z) {
-      kernels[id].forward(row, y + r * width, width, parameter);
+      kernels[id].forward(from, y + r * width, count * width, parameter);
     }
   }
 }
