@@ -1,4 +1,5 @@
 /* What a run keeps: checkpoints through the writer, history and log, the final weights. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -102,8 +103,19 @@ void lks_trainer_release(lks_trainer *trainer) {
   submit(trainer, &checkpoint, true);
 }
 
-/* Rank 0: memory to hold a best in, made when first needed. Large models have no short epochs, and
- * a system that promises more memory than it has would end the run for a further copy. */
+void lks_trainer_warn_unsaved(lks_trainer *trainer) {
+  if (trainer->world->rank != 0 || trainer->writer == NULL) {
+    return;
+  }
+  wait_for_writer(trainer);
+  if (trainer->failure.status != LKS_OK) {
+    (void)fprintf(stderr, "lockstep: warning: no checkpoint of step %lld: %s\n",
+                  (long long)trainer->saved_step, trainer->failure.what);
+  }
+}
+
+/* Rank 0: memory to hold a best in, made when first needed. Not for large models: a system that
+ * promises more memory than it has would end the run for a further copy. */
 static bool has_room(lks_trainer *trainer) {
   lks_held *held = &trainer->held;
   const lks_plan *plan = trainer->run.plan;
@@ -130,6 +142,7 @@ static lks_status hold(lks_trainer *trainer, lks_error *err) {
   TRY(backend->ops->snapshot(backend->state, root ? held->state.parameters : NULL,
                              root ? held->state.slots : NULL, err));
   held->present = true;
+  trainer->overdue = false; /* it will be written, or what takes its place */
   held->progress = trainer->progress;
   held->epochs = trainer->history.epochs;
   if (held->best_parameters != NULL) {
@@ -140,11 +153,15 @@ cleanup:
   return st;
 }
 
-/* Rank 0: whether the writer is to have a checkpoint now. */
+/* Rank 0: whether the writer is to have a checkpoint now. Where there are checkpoints within epochs
+ * too, it does not rest: the next of those would wait for what is held. */
 static bool is_time(lks_trainer *trainer) {
+  const lks_checkpoint_options *options = &trainer->settings->checkpoint;
   double took = 0.0;
   const bool idle = lks_writer_is_idle(trainer->writer, &took);
-  return idle && lks_now() - trainer->saved_at >= (1.0 + LKS_WRITER_RESTS) * took;
+  const double rest = fmin(LKS_WRITER_RESTS * took, LKS_REST_S);
+  const bool rests = options->every_steps == 0 && options->every_seconds <= 0.0;
+  return idle && (!rests || lks_now() - trainer->saved_at >= took + rest);
 }
 
 lks_status lks_trainer_save_epoch(lks_trainer *trainer, bool is_best, bool due, lks_error *err) {

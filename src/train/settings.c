@@ -87,8 +87,8 @@ static const lks_option checkpoint_rows[] = {
      .min = 0,
      .max = 1e9,
      .unit = "epochs",
-     .help = "epochs between checkpoints (after 16 of them, more where an epoch is over before one "
-             "is written); 0: only of the best, when stopping and at the end"},
+     .help = "epochs between checkpoints (after 16 of them, more where epochs are short beside "
+             "writing one); 0: only of the best, when stopping and at the end"},
     {.key = "every_steps",
      .type = LKS_OPT_INT,
      .offset = CHECKPOINT(every_steps),

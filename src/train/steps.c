@@ -81,6 +81,17 @@ static lks_status not_finite(const lks_trainer *trainer, const lks_control *cont
   return st;
 }
 
+/* What was trained before an error that all ranks have is saved, where it is not yet. */
+static void save_last(lks_trainer *trainer) {
+  lks_error ignored; /* the first error is the one to tell */
+  lks_error_clear(&ignored);
+  lks_error_clear(&trainer->failure); /* told: it must not keep rank 0 from saving */
+  if (trainer->progress.step > trainer->saved_step &&
+      lks_trainer_save(trainer, false, &ignored) == LKS_OK) {
+    lks_trainer_warn_unsaved(trainer);
+  }
+}
+
 /* The summed block says that some rank saw a value that is not finite: say whose and where. Where
  * none did, the sum of the ranks' losses is not. */
 static lks_status fail_not_finite(lks_trainer *trainer, const lks_control *control,
@@ -88,7 +99,13 @@ static lks_status fail_not_finite(lks_trainer *trainer, const lks_control *contr
   lks_world_phase(trainer->world, "step %lld", (long long)control->step);
   lks_status st = control->not_finite_here ? not_finite(trainer, control, err) : LKS_OK;
   st = lks_agree(trainer->world, st, err);
-  return st == LKS_OK ? lks_agree(trainer->world, not_finite(trainer, control, err), err) : st;
+  if (st == LKS_OK) {
+    st = lks_agree(trainer->world, not_finite(trainer, control, err), err);
+  }
+  if (trainer->overdue) {
+    save_last(trainer);
+  }
+  return st;
 }
 
 /* Some rank failed before this step: nothing was updated; all agree on its words. What was trained
@@ -97,15 +114,8 @@ static lks_status fail_together(lks_trainer *trainer, const lks_control *control
   lks_world_phase(trainer->world, "step %lld", (long long)control->step);
   *err = trainer->failure;
   const lks_status st = lks_agree(trainer->world, trainer->failure.status, err);
-  if (st != LKS_STORAGE && trainer->progress.step > trainer->saved_step) {
-    lks_error ignored; /* the first error is the one to tell */
-    lks_error_clear(&ignored);
-    lks_error_clear(&trainer->failure); /* told: it must not keep rank 0 from saving */
-    if (lks_trainer_save(trainer, false, &ignored) == LKS_OK && trainer->writer != NULL &&
-        lks_writer_wait(trainer->writer, &ignored) != LKS_OK) {
-      (void)fprintf(stderr, "lockstep: warning: no checkpoint of step %lld: %s\n",
-                    (long long)trainer->progress.step, ignored.what);
-    }
+  if (st != LKS_STORAGE) {
+    save_last(trainer);
   }
   return st;
 }

@@ -329,7 +329,11 @@ lks_status lks_train(lks_world *world, lks_settings *settings, const lks_train_r
   if (st != LKS_OK && world->agreed) {
     lks_error ignored; /* the run's own error is the one to tell */
     lks_error_clear(&ignored);
-    lks_trainer_release(&trainer);
+    if (trainer.held.present && st != LKS_STORAGE) {
+      lks_error_clear(&trainer.failure); /* told: see fail_together */
+      lks_trainer_release(&trainer);
+      lks_trainer_warn_unsaved(&trainer);
+    }
     if (lks_trainer_log_end(&trainer, st == LKS_STOPPED ? "stopped" : "error", &ignored) !=
         LKS_OK) {
       (void)fprintf(stderr, "lockstep: warning: %s\n", ignored.what);

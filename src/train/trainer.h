@@ -109,18 +109,23 @@ lks_status lks_trainer_resume(lks_trainer *trainer, lks_error *err) LKS_MUST_USE
 lks_status lks_trainer_save(lks_trainer *trainer, bool is_best, lks_error *err) LKS_MUST_USE;
 
 /* The same at the end of an epoch, which after the first LKS_SAVES_WAITED_FOR does not wait: while
- * the writer is busy, or has rested for less than LKS_WRITER_RESTS times as long as it wrote, a
- * best is held, in place of the one that is, and a checkpoint that is due is put off to a later
- * epoch's end. So epochs of milliseconds are not as slow as the disk, nor does the writer take a
- * core from them. With checkpoint.keep 0, which keeps all, it waits. Collective. */
+ * the writer is busy, or has not rested (LKS_WRITER_RESTS times as long as it wrote, and LKS_REST_S
+ * seconds at most), a best is held, in place of the one that is, and a checkpoint that is due is put
+ * off to a later epoch's end. So epochs of milliseconds are not as slow as the disk, nor does the
+ * writer take a core from them. It waits with checkpoint.keep 0, which keeps all. Collective. */
 #define LKS_SAVES_WAITED_FOR 16
 #define LKS_WRITER_RESTS 3.0
+#define LKS_REST_S 0.25
 lks_status lks_trainer_save_epoch(lks_trainer *trainer, bool is_best, bool due,
                                   lks_error *err) LKS_MUST_USE;
 
-/* Hands the best that is held to the writer, waiting for it. Rank 0 acts; the same on all ranks,
- * but not collective. */
+/* Hands the best that is held to the writer, waiting for what that is writing. Rank 0 acts; to be
+ * called on all ranks alike, but not collective. */
 void lks_trainer_release(lks_trainer *trainer);
+
+/* Rank 0, where a run has failed: waits for the writer, and warns where the last checkpoint is not
+ * on disk. */
+void lks_trainer_warn_unsaved(lks_trainer *trainer);
 
 /* The values of a finished epoch into history and log. Rank 0; other ranks return at once. */
 lks_status lks_trainer_record(lks_trainer *trainer, const lks_sums *validation, double seconds,

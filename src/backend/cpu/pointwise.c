@@ -66,6 +66,12 @@ ACTIVATION(silu, z *lks_sigmoid(z), silu_slope(z))
 ACTIVATION(leaky_relu, z<0.0f ? a * z : z, y> 0.0f ? 1.0f : a)
 ACTIVATION(exponential, lks_exp(z), y)
 
+LKS_HOT static void exp_row(const float *z, float top, float *y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    y[i] = lks_exp(z[i] - top);
+  }
+}
+
 static void softmax_forward(const float *z, float *y, int64_t n, float a) {
   (void)a;
   float top = z[0];
@@ -73,8 +79,8 @@ static void softmax_forward(const float *z, float *y, int64_t n, float a) {
     top = z[i] > top ? z[i] : top;
   }
   float sum = 0.0f;
+  exp_row(z, top, y, n);
   for (int64_t i = 0; i < n; ++i) {
-    y[i] = expf(z[i] - top);
     sum += y[i];
   }
   for (int64_t i = 0; i < n; ++i) {
