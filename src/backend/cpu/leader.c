@@ -304,7 +304,16 @@ cleanup:
 }
 
 lks_status lks_lead_drain(void *state, lks_control *control, lks_error *err) {
+  lks_status st = LKS_OK;
   lks_cpu *cpu = state;
-  cpu->lead->drained = true;
-  return settle(cpu, 0, control, err);
+  lks_lead *lead = cpu->lead;
+  lead->drained = true;
+  TRY(settle(cpu, 0, control, err));
+  if (lead->board != NULL && !leads(cpu)) {
+    /* What was asked for too late to be heard is asked for anew in the next step, if it still is:
+     * an epoch's end may have saved meanwhile. That step the leader does not begin before. */
+    atomic_store_explicit(&lead->board->followers[cpu->world->rank].asked, 0, memory_order_release);
+  }
+cleanup:
+  return st;
 }
