@@ -52,6 +52,32 @@ static bool has_few(const lks_plan *plan) {
   return any;
 }
 
+/* Multiplications of a product that keep a thread busy: with fewer, waiting for the others takes
+ * longer than they save. 20-N-N-2 takes on two threads 1.27 of the time on one where N x N by the
+ * rows of a block are 4 million or so, 1.26 and 1.06 for 6, 0.98 for 8, 0.94 and 0.73 for 10, 0.77
+ * for 28 (a Xeon, OpenBLAS). */
+#define THREAD_WORK 4000000
+
+/* Few rows by large weights are read from memory strip by strip, which one thread does: in
+ * 512-4096-4096-10 with 16 rows two threads of BLAS take 1.30 of its time. */
+enum { THREADS_FOR_FEW = 2 };
+
+int lks_plan_threads(const lks_plan *plan, int most) {
+  const lks_model *model = plan->model;
+  const int64_t rows = plan->share_rows < plan->block_rows ? plan->share_rows : plan->block_rows;
+  int64_t largest = 0;
+  for (int i = 0; i < model->layer_count; ++i) {
+    const lks_layer *layer = &model->layers[i];
+    const int64_t work = layer->parameter_count > 0 ? rows * layer->inputs * layer->outputs : 0;
+    largest = work > largest ? work : largest;
+  }
+  if (has_few(plan) && most <= THREADS_FOR_FEW) {
+    return 1;
+  }
+  const int64_t busy = largest / THREAD_WORK;
+  return busy < 1 ? 1 : busy < most ? (int)busy : most;
+}
+
 /* Whether owners read less of a batch's rows than ranks would read of each other's gradients: an
  * owner of W needs the columns of the inputs that its rows of W belong to, and all of dz. */
 static bool owners_pay(const lks_plan *plan, int ranks) {

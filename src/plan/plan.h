@@ -123,6 +123,10 @@ lks_status lks_plan_make(const lks_model *model, int64_t batch_size, int ranks,
                          lks_gradients gradients, lks_plan **plan, lks_error *err) LKS_MUST_USE;
 void lks_plan_free(lks_plan **plan);
 
+/* BLAS threads that a rank which has cores for `most` should use: as many as its largest product
+ * keeps busy. */
+int lks_plan_threads(const lks_plan *plan, int most);
+
 /* Where the parameters may be cut nearest to a part of them, 0 to 1, in a plan by owners: between
  * steps of rows of weights, a bias whole. The work is divided as they are: it is two operations a
  * parameter and row. */

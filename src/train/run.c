@@ -130,6 +130,9 @@ lks_status lks_run_open_backend(lks_run *run, lks_error *err) {
   const lks_settings *settings = run->settings;
   lks_world_phase(run->world, "device");
   TRY(lks_world_place_threads(run->world, (int)settings->device.threads, err));
+  if (!run->world->stated_threads && run->device.ordinal < 0) {
+    run->world->threads = lks_plan_threads(run->plan, run->world->threads);
+  }
   const lks_backend_request request = {.world = run->world,
                                        .rank = run->world->rank,
                                        .size = run->world->size,

@@ -56,7 +56,34 @@ static void test_choice(void **state) {
   }
 }
 
+/* A thread for each 4 million multiplications of the largest product, which is of inputs x 128 by
+ * the rows of a block; one for few rows by many weights, where there
+ * are no more than two. */
+static void test_threads(void **state) {
+  (void)state;
+  const struct {
+    int64_t inputs, batch;
+    int ranks, most;
+    int64_t rows; /* of a block */
+    int threads;
+  } cases[] = {{20, 256, 1, 8, 256, 1}, {784, 79, 1, 8, 79, 1},   {784, 80, 1, 8, 80, 2},
+               {784, 80, 1, 1, 80, 1},  {784, 160, 2, 8, 80, 2},  {784, 156, 2, 8, 78, 1},
+               {784, 120, 1, 8, 60, 1}, {784, 100, 1, 2, 100, 2}, {784, 48, 1, 2, 48, 1},
+               {2000, 48, 1, 2, 48, 1}, {2000, 48, 1, 3, 48, 3},  {2000, 48, 1, 8, 48, 3}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; ++i) {
+    recipe r;
+    lks_plan *plan = NULL;
+    recipe_make(&r, cases[i].inputs, 0, net);
+    assert_ok(lks_plan_make(r.model, cases[i].batch, cases[i].ranks, LKS_BY_ROWS, &plan, &err));
+    const int64_t rows = plan->block_rows < plan->share_rows ? plan->block_rows : plan->share_rows;
+    assert_int_equal(rows, cases[i].rows);
+    assert_int_equal(lks_plan_threads(plan, cases[i].most), cases[i].threads);
+    lks_plan_free(&plan);
+    recipe_free(&r);
+  }
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_choice)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_choice), cmocka_unit_test(test_threads)};
   return cmocka_run_group_tests_name("plan_gradients", tests, NULL, NULL);
 }
