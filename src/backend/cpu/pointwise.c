@@ -182,18 +182,41 @@ void lks_derive_cpu(const lks_activation *activation, const float *y, const floa
   }
 }
 
+/* Units whose masks are made together: blocks of four words of random numbers, one a lane. A step
+ * of 20-128-128-2 with two dropouts takes 0.80 of the time. */
+enum { MASK_BLOCKS = 16, MASKS = 4 * MASK_BLOCKS };
+
+LKS_HOT static void make_masks(uint32_t first, uint32_t row, uint32_t step, uint32_t high,
+                               uint64_t key, uint32_t drop_below, unsigned char mask[MASKS]) {
+  uint32_t kept[4][MASK_BLOCKS];
+  for (uint32_t b = 0; b < MASK_BLOCKS; ++b) {
+    const lks_random4 words =
+        lks_philox(first + b, row, step, high, (uint32_t)key, (uint32_t)(key >> 32));
+    kept[0][b] = words.v[0] >= drop_below;
+    kept[1][b] = words.v[1] >= drop_below;
+    kept[2][b] = words.v[2] >= drop_below;
+    kept[3][b] = words.v[3] >= drop_below;
+  }
+  for (int b = 0; b < MASK_BLOCKS; ++b) {
+    for (int k = 0; k < 4; ++k) {
+      mask[4 * b + k] = (unsigned char)kept[k][b];
+    }
+  }
+}
+
 /* The masks of one row. Unit u of it takes word u % 4 of the block counted by
  * (u / 4, row, step): it does not know how many ranks there are. */
 static void row_mask(uint64_t key, int64_t row, int64_t step, float rate, unsigned char *mask,
                      int64_t width) {
   const uint32_t high = (uint32_t)((uint64_t)row >> 32) ^ (uint32_t)((uint64_t)step >> 32) << 16;
   const uint32_t drop_below = (uint32_t)((double)rate * 4294967296.0);
-  for (int64_t u = 0; u < width; u += 4) {
-    const lks_random4 words = lks_philox((uint32_t)(u / 4), (uint32_t)row, (uint32_t)step, high,
-                                         (uint32_t)key, (uint32_t)(key >> 32));
-    const int64_t most = width - u < 4 ? width - u : 4;
-    for (int64_t k = 0; k < most; ++k) {
-      mask[u + k] = words.v[k] >= drop_below;
+  for (int64_t u = 0; u < width; u += MASKS) {
+    unsigned char part[MASKS];
+    const bool whole = width - u >= MASKS;
+    make_masks((uint32_t)(u / 4), (uint32_t)row, (uint32_t)step, high, key, drop_below,
+               whole ? mask + u : part);
+    if (!whole) {
+      memcpy(mask + u, part, (size_t)(width - u));
     }
   }
 }
