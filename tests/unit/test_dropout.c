@@ -134,12 +134,31 @@ static void test_values(void **state) {
   }
 }
 
+/* Word by word, of one block for four units. */
+static void test_words(void **state) {
+  (void)state;
+  enum { WIDEST = 200 };
+  const float rate = 0.3f;
+  const lks_mask_key key = key_of(3, 1, 9);
+  const uint64_t stream = lks_random_key(key.seed, LKS_PURPOSE_DROPOUT, (uint64_t)key.layer);
+  float in[2 * WIDEST] = {0}, out[2 * WIDEST];
+  unsigned char mask[2 * WIDEST];
+  for (int64_t width = 1; width <= WIDEST; ++width) {
+    lks_dropout_cpu(&key, rate, in, out, mask, 2, width);
+    for (int64_t i = 0; i < 2 * width; ++i) {
+      const uint64_t row = (uint64_t)key.row_ids[i / width], step = (uint64_t)key.step;
+      const uint32_t high = (uint32_t)(row >> 32) ^ (uint32_t)(step >> 32) << 16;
+      const lks_random4 words = lks_philox((uint32_t)(i % width / 4), (uint32_t)row, (uint32_t)step,
+                                           high, (uint32_t)stream, (uint32_t)(stream >> 32));
+      assert_int_equal(mask[i], words.v[i % width % 4] >= (uint32_t)((double)rate * 0x1p32));
+    }
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_division),
-      cmocka_unit_test(test_keys),
-      cmocka_unit_test(test_rates),
-      cmocka_unit_test(test_values),
+      cmocka_unit_test(test_division), cmocka_unit_test(test_keys),  cmocka_unit_test(test_rates),
+      cmocka_unit_test(test_values),   cmocka_unit_test(test_words),
   };
   return cmocka_run_group_tests_name("dropout", tests, make_ids, NULL);
 }
