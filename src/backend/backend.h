@@ -98,8 +98,8 @@ typedef struct lks_backend_ops {
   /* Forward, backward, exchange, update: done, or queued where there is a lag. Where the summed
    * control block says failed or not finite, nothing is updated, by this step and all later ones.
    * An empty share or a failed rank contributes zeros. A vote counts in the block of its step; in a
-   * plan by the leader, another rank's in that or a later one. The feed is read before it
-   * returns. */
+   * plan by the leader, another rank's in that or a later one before the next drain, or in none: it
+   * is to be cast until it is heard. The feed is read before it returns. */
   lks_status (*step)(void *state, const lks_step *step, lks_control *control, lks_error *err);
   /* Required where lag > 0: completes the oldest step that is queued; control->step 0: none is. */
   lks_status (*drain)(void *state, lks_control *control, lks_error *err);

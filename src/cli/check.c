@@ -203,9 +203,9 @@ static lks_status run(lks_cli *cli, lks_error *err) {
   char text[128];
   TRY(lks_exclude_hosts(cli->world, cli->flags.exclude_host, err));
   TRY(lks_world_place_threads(cli->world, 0, err));
-  (void)snprintf(text, sizeof text, "%d on %d node%s, %d BLAS thread%s each", cli->world->size,
-                 cli->world->nodes, cli->world->nodes == 1 ? "" : "s", cli->world->threads,
-                 cli->world->threads == 1 ? "" : "s");
+  (void)snprintf(text, sizeof text, "%d on %d node%s, up to %d BLAS thread%s each",
+                 cli->world->size, cli->world->nodes, cli->world->nodes == 1 ? "" : "s",
+                 cli->world->threads, cli->world->threads == 1 ? "" : "s");
   say(cli, "ranks", text);
   TRY(check_versions(cli, err));
   TRY(check_nodes(cli, err));

@@ -103,11 +103,18 @@ void lks_trainer_release(lks_trainer *trainer) {
   submit(trainer, &checkpoint, true);
 }
 
-void lks_trainer_warn_unsaved(lks_trainer *trainer) {
-  if (trainer->world->rank != 0 || trainer->writer == NULL) {
+void lks_trainer_save_last(lks_trainer *trainer, bool state) {
+  lks_error ignored; /* the first error is the one to tell */
+  lks_error_clear(&ignored);
+  lks_error_clear(&trainer->failure); /* told: it must not keep rank 0 from saving */
+  lks_trainer_release(trainer);
+  if (state && trainer->progress.step > trainer->saved_step &&
+      lks_trainer_save(trainer, false, &ignored) != LKS_OK) {
     return;
   }
-  wait_for_writer(trainer);
+  if (trainer->world->rank == 0 && trainer->writer != NULL) {
+    wait_for_writer(trainer);
+  }
   if (trainer->failure.status != LKS_OK) {
     (void)fprintf(stderr, "lockstep: warning: no checkpoint of step %lld: %s\n",
                   (long long)trainer->saved_step, trainer->failure.what);
@@ -153,14 +160,15 @@ cleanup:
   return st;
 }
 
-/* Rank 0: whether the writer is to have a checkpoint now. Where there are checkpoints within epochs
- * too, it does not rest: the next of those would wait for what is held. */
+/* Rank 0: whether the writer is to have a checkpoint now. Where checkpoints within epochs may come
+ * soon, it does not rest: the next of those would wait for what is held. */
 static bool is_time(lks_trainer *trainer) {
   const lks_checkpoint_options *options = &trainer->settings->checkpoint;
   double took = 0.0;
   const bool idle = lks_writer_is_idle(trainer->writer, &took);
   const double rest = fmin(LKS_WRITER_RESTS * took, LKS_REST_S);
-  const bool rests = options->every_steps == 0 && options->every_seconds <= 0.0;
+  const bool rests = options->every_steps == 0 &&
+                     (options->every_seconds <= 0.0 || options->every_seconds > 10.0 * LKS_REST_S);
   return idle && (!rests || lks_now() - trainer->saved_at >= took + rest);
 }
 

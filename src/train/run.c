@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/cpu/cpu.h"
+
 static lks_status open_data(lks_run *run, const lks_run_needs *needs, lks_error *err) {
   lks_status st = LKS_OK;
   const lks_settings *settings = run->settings;
@@ -130,7 +132,7 @@ lks_status lks_run_open_backend(lks_run *run, lks_error *err) {
   const lks_settings *settings = run->settings;
   lks_world_phase(run->world, "device");
   TRY(lks_world_place_threads(run->world, (int)settings->device.threads, err));
-  if (!run->world->stated_threads && run->device.ordinal < 0) {
+  if (settings->device.threads <= 0 && run->device.ordinal < 0 && lks_find_set_threads() != NULL) {
     run->world->threads = lks_plan_threads(run->plan, run->world->threads);
   }
   const lks_backend_request request = {.world = run->world,

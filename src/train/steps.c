@@ -81,17 +81,6 @@ static lks_status not_finite(const lks_trainer *trainer, const lks_control *cont
   return st;
 }
 
-/* What was trained before an error that all ranks have is saved, where it is not yet. */
-static void save_last(lks_trainer *trainer) {
-  lks_error ignored; /* the first error is the one to tell */
-  lks_error_clear(&ignored);
-  lks_error_clear(&trainer->failure); /* told: it must not keep rank 0 from saving */
-  if (trainer->progress.step > trainer->saved_step &&
-      lks_trainer_save(trainer, false, &ignored) == LKS_OK) {
-    lks_trainer_warn_unsaved(trainer);
-  }
-}
-
 /* The summed block says that some rank saw a value that is not finite: say whose and where. Where
  * none did, the sum of the ranks' losses is not. */
 static lks_status fail_not_finite(lks_trainer *trainer, const lks_control *control,
@@ -99,13 +88,7 @@ static lks_status fail_not_finite(lks_trainer *trainer, const lks_control *contr
   lks_world_phase(trainer->world, "step %lld", (long long)control->step);
   lks_status st = control->not_finite_here ? not_finite(trainer, control, err) : LKS_OK;
   st = lks_agree(trainer->world, st, err);
-  if (st == LKS_OK) {
-    st = lks_agree(trainer->world, not_finite(trainer, control, err), err);
-  }
-  if (trainer->overdue) {
-    save_last(trainer);
-  }
-  return st;
+  return st == LKS_OK ? lks_agree(trainer->world, not_finite(trainer, control, err), err) : st;
 }
 
 /* Some rank failed before this step: nothing was updated; all agree on its words. What was trained
@@ -115,7 +98,7 @@ static lks_status fail_together(lks_trainer *trainer, const lks_control *control
   *err = trainer->failure;
   const lks_status st = lks_agree(trainer->world, trainer->failure.status, err);
   if (st != LKS_STORAGE) {
-    save_last(trainer);
+    lks_trainer_save_last(trainer, true);
   }
   return st;
 }

@@ -298,6 +298,15 @@ static void close_trainer(lks_trainer *trainer, bool began) {
   lks_arena_free(&trainer->arena);
 }
 
+/* After an error that all agreed on: what short epochs put off is saved now, but not where nothing
+ * can be, or where ranks may have parted; nor the state of devices that failed. */
+static void save_put_off(lks_trainer *trainer, lks_status st) {
+  const bool sound = st == LKS_NOT_FINITE || st == LKS_DATA;
+  if (st != LKS_STORAGE && st != LKS_COMM && (trainer->held.present || trainer->overdue)) {
+    lks_trainer_save_last(trainer, sound && trainer->overdue);
+  }
+}
+
 lks_status lks_train(lks_world *world, lks_settings *settings, const lks_train_request *request,
                      lks_error *err) {
   lks_status st = LKS_OK;
@@ -329,11 +338,7 @@ lks_status lks_train(lks_world *world, lks_settings *settings, const lks_train_r
   if (st != LKS_OK && world->agreed) {
     lks_error ignored; /* the run's own error is the one to tell */
     lks_error_clear(&ignored);
-    if (trainer.held.present && st != LKS_STORAGE) {
-      lks_error_clear(&trainer.failure); /* told: see fail_together */
-      lks_trainer_release(&trainer);
-      lks_trainer_warn_unsaved(&trainer);
-    }
+    save_put_off(&trainer, st);
     if (lks_trainer_log_end(&trainer, st == LKS_STOPPED ? "stopped" : "error", &ignored) !=
         LKS_OK) {
       (void)fprintf(stderr, "lockstep: warning: %s\n", ignored.what);

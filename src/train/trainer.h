@@ -110,9 +110,11 @@ lks_status lks_trainer_save(lks_trainer *trainer, bool is_best, lks_error *err) 
 
 /* The same at the end of an epoch, which after the first LKS_SAVES_WAITED_FOR does not wait: while
  * the writer is busy, or has not rested (LKS_WRITER_RESTS times as long as it wrote, and LKS_REST_S
- * seconds at most), a best is held, in place of the one that is, and a checkpoint that is due is put
- * off to a later epoch's end. So epochs of milliseconds are not as slow as the disk, nor does the
- * writer take a core from them. It waits with checkpoint.keep 0, which keeps all. Collective. */
+ * seconds at most), a best is held, in place of the one that is, and a checkpoint that is due is
+ * put off to a later epoch's end. So epochs of milliseconds are not as slow as the disk, nor does
+ * the writer take a core from them. It does not rest with checkpoint.every_steps, or an
+ * every_seconds of few; and it is waited for with checkpoint.keep 0, which keeps all. Collective.
+ */
 #define LKS_SAVES_WAITED_FOR 16
 #define LKS_WRITER_RESTS 3.0
 #define LKS_REST_S 0.25
@@ -123,9 +125,10 @@ lks_status lks_trainer_save_epoch(lks_trainer *trainer, bool is_best, bool due,
  * called on all ranks alike, but not collective. */
 void lks_trainer_release(lks_trainer *trainer);
 
-/* Rank 0, where a run has failed: waits for the writer, and warns where the last checkpoint is not
- * on disk. */
-void lks_trainer_warn_unsaved(lks_trainer *trainer);
+/* Where all ranks have an error that they agreed on, and no step is queued: releases the best that
+ * is held, and with `state` saves what was trained, if that is not saved yet; waits, and warns
+ * where it came to nothing. Collective. */
+void lks_trainer_save_last(lks_trainer *trainer, bool state);
 
 /* The values of a finished epoch into history and log. Rank 0; other ranks return at once. */
 lks_status lks_trainer_record(lks_trainer *trainer, const lks_sums *validation, double seconds,

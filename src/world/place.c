@@ -79,7 +79,6 @@ lks_status lks_world_place_threads(lks_world *world, int asked, lks_error *err) 
   const int stated = stated_threads();
   world->cores = count_cpus(&mine);
   world->threads = asked > 0 ? asked : stated > 0 ? stated : share_of(all, world);
-  world->stated_threads = asked > 0 || stated > 0;
 cleanup:
   free(all);
   return st;

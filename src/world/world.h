@@ -39,7 +39,6 @@ struct lks_world {
   int node_index, nodes; /* nodes are numbered by their lowest rank */
   int slices;            /* smallest local_size of any node */
   int threads;           /* BLAS threads of this rank */
-  bool stated_threads;   /* a person said how many */
   int cores;             /* cores in this rank's affinity mask */
   bool initialised_mpi;  /* MPI_Init was ours, so is MPI_Finalize */
   char host[64];

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Threads leave the environment alone, and processes that start at once do not meet."""
 
+import re
 import signal
 import unittest
 from concurrent.futures import ThreadPoolExecutor
@@ -55,6 +56,31 @@ class EnvironmentTest(harness.ProgramTest):
         running.wait()
         self.assertIn("rank 1", running.text())
         self.assertNotIn("a thread read", running.text())
+
+
+class NumberTest(harness.ProgramTest):
+    """How many BLAS threads a rank uses: what is stated is the most, but for device.threads."""
+
+    def threads(self, units, *more):
+        rng = np.random.default_rng(1)
+        x = rng.standard_normal((600, 6)).astype("f4")
+        self.write_h5("data.h5", x=x, y=x[:, :1])
+        text = CONFIG.replace("batch_size: 32", "batch_size: 512")
+        text = text.replace("units: 8,", f"units: {units}}}\n  - dense: {{units: {units},")
+        self.write_text("config.yaml", text)
+        line = ("train", self.path("config.yaml"), "--dry-run", *more)
+        out = self.succeed(*line, env={"OPENBLAS_NUM_THREADS": "2"}).outs[0]
+        if "OpenBLAS" not in out:
+            self.skipTest("no BLAS of which it is known how to tell it the number")
+        return int(re.search(r"rank 0 .* (\d+) thread", out)[1])
+
+    def test_small_models_use_one(self):
+        self.assertEqual(self.threads(8), 1)
+        self.assertEqual(self.threads(8, "device.threads=2"), 2)
+
+    def test_large_ones_use_all(self):
+        self.assertEqual(self.threads(512), 2)
+        self.assertEqual(self.threads(512, "device.threads=1"), 1)
 
 
 class TogetherTest(harness.ProgramTest):

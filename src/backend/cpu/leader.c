@@ -11,7 +11,8 @@
  * record they have not read, and in the first step after a drain: until then they may be reading
  * parameters. So its step is that of a single rank, to the bit and in time, even where another rank
  * lost its core for a moment. A follower's vote is counted once, in the block of its step or, where
- * the leader was further, in a later one.
+ * the leader was further, in a later one before the next drain. The first step after a drain hears
+ * all; what comes too late before one is to be cast again.
  *
  * The block that comes back is a step old (a lag of one). So steps end in a drain before anybody
  * looks at parameters, and the leader knows of it.

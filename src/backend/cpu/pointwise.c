@@ -210,13 +210,23 @@ static void row_mask(uint64_t key, int64_t row, int64_t step, float rate, unsign
                      int64_t width) {
   const uint32_t high = (uint32_t)((uint64_t)row >> 32) ^ (uint32_t)((uint64_t)step >> 32) << 16;
   const uint32_t drop_below = (uint32_t)((double)rate * 4294967296.0);
-  for (int64_t u = 0; u < width; u += MASKS) {
+  int64_t u = 0;
+  while (width - u > MASKS / 2) {
     unsigned char part[MASKS];
     const bool whole = width - u >= MASKS;
     make_masks((uint32_t)(u / 4), (uint32_t)row, (uint32_t)step, high, key, drop_below,
                whole ? mask + u : part);
     if (!whole) {
       memcpy(mask + u, part, (size_t)(width - u));
+    }
+    u += MASKS;
+  }
+  for (; u < width; u += 4) { /* so few are made sooner one by one */
+    const lks_random4 words = lks_philox((uint32_t)(u / 4), (uint32_t)row, (uint32_t)step, high,
+                                         (uint32_t)key, (uint32_t)(key >> 32));
+    const int64_t most = width - u < 4 ? width - u : 4;
+    for (int64_t k = 0; k < most; ++k) {
+      mask[u + k] = words.v[k] >= drop_below;
     }
   }
 }
