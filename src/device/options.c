@@ -60,8 +60,7 @@ const lks_option lks_device_option_rows[] = {
      .words = automatic,
      .unit = "threads",
      .help = "BLAS threads a rank on the CPU; auto: as many as the model keeps busy, of "
-             "OMP_NUM_THREADS, "
-             "else of the node's cores divided"},
+             "OMP_NUM_THREADS, else of the node's cores divided"},
     {.key = "gradients",
      .type = LKS_OPT_WORD,
      .offset = offsetof(lks_device_options, gradients),

@@ -2,6 +2,8 @@
 """Epochs that are shorter than a checkpoint's writing: they do not wait for it, and nothing that a
 run hands over is another for that."""
 
+import os
+import shutil
 import signal
 import unittest
 
@@ -120,6 +122,27 @@ class ShortEpochsTest(harness.ProgramTest):
         kept = self.train("kept", "train.epochs=1000", "checkpoint.keep=0")
         self.assertEqual((short.code, kept.code), (6, 6), f"{short}\n{kept}")
         self.assert_same("short", "kept", "checkpoints", "best.weights.h5")
+
+    def test_failed_validation(self):
+        """Its table is read anew in each epoch, and is cut off in the middle of the run: the epochs
+        before it are saved, be each the best of all or none but the first."""
+        x = np.tile(np.array([[1, 0], [-1, 0]], dtype="f4"), (10000, 1))
+        self.write_h5("whole.h5", x=x, y=x[:, :1])
+        names = "data.validation={file: long.h5, features: x, targets: y}"
+        more = (names, "data.memory_per_node=64K", "train.epochs=1000000", "--overwrite")
+        for ranks, rate in ((0, "1e-5"), (0, "1e-30"), (2, "1e-5"), (2, "1e-30")):
+            with self.subTest(ranks=ranks, rate=rate):
+                shutil.copy(self.path("whole.h5"), self.path("long.h5"))
+                line = ("train", self.config, f"optimizer.learning_rate={rate}", *more)
+                running = self.start(*line, ranks=ranks)
+                log = self.path("run")
+                running.until(lambda: len(harness.read_log(log)) > 100, "100 epochs")
+                os.truncate(self.path("long.h5"), 30000)
+                self.assertEqual(running.wait(), 3, running.text())
+                self.assertEqual(harness.read_log(log)[-1]["reason"], "error")
+                done = [e["epoch"] for e in harness.read_log(log) if e["event"] == "epoch"]
+                latest = contents(self.path("run", "checkpoints", "latest.weights.h5"))
+                self.assertEqual(latest["lockstep/progress/epoch"], done[-1])
 
     def test_stopped_and_continued(self):
         """Where it stops is a matter of time; where it has come to then is not."""
