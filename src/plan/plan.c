@@ -54,8 +54,8 @@ static bool has_few(const lks_plan *plan) {
 
 /* Multiplications of a product that keep a thread busy: with fewer, waiting for the others takes
  * longer than they save. 20-N-N-2 takes on two threads 1.27 and 1.02 of the time on one where N x N
- * by the rows of a block are 4 million or so, 1.26 and 1.06 for 6, 0.98 for 8, 0.94 and 0.73 for 10,
- * 0.77 for 28 (a Xeon, OpenBLAS). */
+ * by the rows of a block are 4 million or so, 1.26 and 1.06 for 6, 0.98 for 8, 0.94 and 0.73 for
+ * 10, 0.77 for 28 (a Xeon, OpenBLAS). */
 #define THREAD_WORK 4000000
 
 /* Few rows by large weights are read from memory strip by strip, which one thread does: in
