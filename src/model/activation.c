@@ -42,9 +42,10 @@ static const lks_activation_row gelu = {
     .kind = {"gelu", "x times the normal distribution (erf)", NULL},
     .id = LKS_ACT_GELU,
     .needs_input = true};
-static const lks_activation_row silu = {.kind = {"silu", "x sigmoid(x), also called swish", NULL},
-                                        .id = LKS_ACT_SILU,
-                                        .needs_input = true};
+static const lks_activation_row silu = {
+    .kind = {"silu", "x sigmoid(x)", NULL}, .id = LKS_ACT_SILU, .needs_input = true};
+static const lks_activation_row swish = {
+    .kind = {"swish", "another name of silu", NULL}, .id = LKS_ACT_SILU, .needs_input = true};
 static const lks_activation_row leaky_relu = {
     .kind = {"leaky_relu", "x, or negative_slope x below zero", leaky_relu_options},
     .id = LKS_ACT_LEAKY_RELU,
@@ -54,9 +55,9 @@ static const lks_activation_row exponential = {.kind = {"exponential", "exp(x)",
                                                .id = LKS_ACT_EXPONENTIAL};
 
 const lks_kind *const lks_activation_kinds[] = {
-    &linear.kind,     &relu.kind,        &sigmoid.kind, &tanh_row.kind, &softmax.kind,
-    &softplus.kind,   &elu.kind,         &selu.kind,    &gelu.kind,     &silu.kind,
-    &leaky_relu.kind, &exponential.kind, NULL};
+    &linear.kind,      &relu.kind, &sigmoid.kind, &tanh_row.kind, &softmax.kind, &softplus.kind,
+    &elu.kind,         &selu.kind, &gelu.kind,    &silu.kind,     &swish.kind,   &leaky_relu.kind,
+    &exponential.kind, NULL};
 
 const lks_activation *lks_activation_if_any(const lks_activation *activation) {
   return lks_activation_row_of(activation)->id == LKS_ACT_LINEAR ? NULL : activation;

@@ -2,6 +2,7 @@
 #include "train/stored.h"
 
 #include <jansson.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -71,27 +72,72 @@ static int64_t input_columns(const char *model_config) {
   return (int64_t)columns;
 }
 
-/* What the stored configuration calls the features; none where another version wrote what this one
- * cannot read. */
-static lks_status name_features(const char *config, lks_arena *arena, lks_texts *names,
-                                lks_error *err) {
+/* Names of datasets into the arena. */
+static lks_status copy_names(const lks_texts *from, lks_arena *arena, lks_texts *names,
+                             lks_error *err) {
   lks_status st = LKS_OK;
-  lks_error ignored;
-  lks_settings *stored = NULL;
-  if (config == NULL || lks_settings_parse(config, "the stored configuration", NULL, 0, &stored,
-                                           &ignored) != LKS_OK) {
-    goto cleanup;
-  }
-  const lks_texts *features = &stored->data.train.features;
-  names->items = lks_arena_alloc(arena, ((size_t)features->count + 1) * sizeof *names->items);
+  names->items = lks_arena_alloc(arena, ((size_t)from->count + 1) * sizeof *names->items);
   TRY_ALLOC(names->items);
-  for (int i = 0; i < features->count; ++i) {
-    names->items[i] = lks_arena_copy(arena, features->items[i]);
+  for (int i = 0; i < from->count; ++i) {
+    names->items[i] = lks_arena_copy(arena, from->items[i]);
     TRY_ALLOC(names->items[i]);
     names->count = i + 1;
   }
 cleanup:
-  lks_settings_free(&stored);
+  return st;
+}
+
+static bool starts_with(const char *text, const char *start) {
+  return strncmp(text, start, strlen(start)) == 0;
+}
+
+/* Warns of layers and scaling that are not those of the training. Other layers that the parameters
+ * fit are taken as the configuration has them; the scaling is the file's. */
+static lks_status compare_model(const lks_settings *old, const lks_settings *present,
+                                const char *path, lks_error *err) {
+  lks_status st = LKS_OK;
+  lks_arena arena = {0};
+  lks_text text = {0};
+  lks_difference *differences = NULL;
+  int count = 0;
+  const lks_node *old_root = lks_options_emit(lks_setting_rows, old, &arena);
+  const lks_node *new_root = lks_options_emit(lks_setting_rows, present, &arena);
+  TRY_ALLOC(old_root);
+  TRY_ALLOC(new_root);
+  TRY(lks_options_compare(lks_setting_rows, old_root, new_root, &arena, &differences, &count, err));
+  for (int i = 0; i < count; ++i) {
+    const bool scaling = starts_with(differences[i].key, "data.scaling");
+    if (scaling || starts_with(differences[i].key, "model")) {
+      lks_text_add(&text, "%s%s was %s and is %s%s", text.length > 0 ? "; " : "",
+                   differences[i].key, differences[i].old_value, differences[i].new_value,
+                   scaling ? " now, which is not used: scaling is the file's" : " now");
+    }
+  }
+  if (text.length > 0) {
+    (void)fprintf(stderr, "lockstep: warning: %s was trained with other settings: %s\n", path,
+                  text.data);
+  }
+cleanup:
+  lks_text_free(&text);
+  lks_arena_free(&arena);
+  return st;
+}
+
+/* What the stored configuration says; nothing where another version wrote what this one cannot
+ * read. */
+static lks_status look_at_config(const char *config, const lks_settings *settings,
+                                 lks_stored *stored, lks_arena *arena, lks_error *err) {
+  lks_status st = LKS_OK;
+  lks_error ignored;
+  lks_settings *old = NULL;
+  if (config == NULL ||
+      lks_settings_parse(config, "the stored configuration", NULL, 0, &old, &ignored) != LKS_OK) {
+    goto cleanup;
+  }
+  TRY(copy_names(&old->data.train.features, arena, &stored->feature_names, err));
+  TRY(compare_model(old, settings, stored->path, err));
+cleanup:
+  lks_settings_free(&old);
   return st;
 }
 
@@ -111,7 +157,7 @@ static lks_status look(const lks_settings *settings, bool of_run, lks_stored *st
   stored->inputs = input_columns(checkpoint.model_config);
   stored->features = checkpoint.features;
   stored->targets = checkpoint.targets;
-  TRY(name_features(checkpoint.config, arena, &stored->feature_names, err));
+  TRY(look_at_config(checkpoint.config, settings, stored, arena, err));
 cleanup:
   return st;
 }

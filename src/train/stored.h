@@ -16,8 +16,9 @@ typedef struct lks_stored {
   lks_texts feature_names; /* datasets it was trained on; none: it does not say */
 } lks_stored;
 
-/* path NULL: model.weights.h5 of the run folder. Rank 0 reads and tells the others; memory in
- * arena. Collective. */
+/* path NULL: model.weights.h5 of the run folder. Rank 0 reads and tells the others, and warns on
+ * stderr where layers or scaling of the settings are not those of the training; memory in arena.
+ * Collective. */
 lks_status lks_stored_read(lks_world *world, const lks_settings *settings, const char *path,
                            lks_arena *arena, lks_stored *stored, lks_error *err) LKS_MUST_USE;
 

@@ -247,6 +247,49 @@ class ShiftTest(PredictTest):
             np.testing.assert_allclose(told, error, rtol=0, atol=1e-8)
 
 
+@unittest.skipIf(harness.DEVICE != "cpu", "nothing in it is a device's")
+class OtherSettingsTest(PredictTest):
+    """A configuration that is not the one of the training."""
+
+    def setUp(self):
+        super().setUp()
+        x, y = regression_rows(64)
+        self.rows = self.write_h5("data.h5", x=x, y=y)
+        self.config = self.write_config(regression_config(data={"scaling": "standardize"}))
+        self.succeed("train", self.config)
+
+    def test_told(self):
+        scaling = (
+            "data.scaling.features.name was standardize and is minmax now, which is not used: "
+            "scaling is the file's"
+        )
+        relu = "model.0.activation.name was tanh and is relu now"
+        weights = self.path("run", "model.weights.h5")
+        for ranks in (0, 2):
+            wanted = self.succeed("evaluate", "run", ranks=ranks).out
+            for line, told in (
+                (["data.scaling=minmax"], scaling),
+                (["model.0.activation=relu"], relu),
+                (["data.scaling=minmax", "model.0.activation=relu"], f"{scaling}; {relu}"),
+            ):
+                done = self.succeed("evaluate", self.config, *line, ranks=ranks)
+                warning = f"lockstep: warning: {weights} was trained with other settings: {told}\n"
+                self.assertEqual(done.err.count(warning), 1, done.err)
+                if told == scaling:
+                    self.assertEqual(done.out, wanted)
+        done = self.succeed(
+            "predict", self.config, "--in", self.rows, "--features", "x", "--out", "out.h5",
+            "data.scaling=minmax",
+        )  # fmt: skip
+        self.assertIn(scaling, done.err)
+
+    def test_not_told(self):
+        """What changes no prediction is no matter."""
+        line = ["train.epochs=9", "optimizer=sgd", "loss=mae", "train.batch_size=8"]
+        for source in ("run", self.config):
+            self.assertNotIn("warning", self.succeed("evaluate", source, *line).err)
+
+
 class AutoencoderTest(PredictTest):
     def test_weights_without_scaling(self):
         """Targets that are the features take their scaling, with no table of training at hand."""

@@ -133,6 +133,11 @@ class RunFolderTest(TrainTest):
         self.assertAlmostEqual(history["val_loss"][-1], np.mean(errors**2), delta=1e-5)
         self.assertAlmostEqual(history["val_mae"][-1], np.mean(np.abs(errors)), delta=1e-5)
 
+    def test_swish(self):
+        self.succeed("train", self.config, "model.0.activation=silu")
+        self.succeed("train", self.config, "model.0.activation=swish", "run.folder=other")
+        self.assertEqual(self.weights_hash("other"), self.weights_hash())
+
     def test_stored_configuration_repeats_the_run(self):
         self.succeed("train", self.config)
         stored = self.path("run", "config.yaml")
