@@ -215,7 +215,7 @@ class LivenessTest(harness.ProgramTest):
     def test_stop_in_a_long_validation(self):
         """Not after it: saved as of the epoch's last step, and a resumed run validates first."""
         x, y = regression_rows(64)
-        many_x, many_y = regression_rows(80000)
+        many_x, many_y = regression_rows(400000)  # a second and more
         self.write_h5("data.h5", x=x, y=y, many_x=many_x, many_y=many_y)
         validation = {"file": "data.h5", "features": "many_x", "targets": "many_y"}
         config = self.write_config(
