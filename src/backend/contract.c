@@ -73,15 +73,15 @@ static double difference(const lks_testbench *b, const float *one, const float *
   return sqrt(sum / size);
 }
 
-/* Step 1 alone, then steps 1 and `bad` with as many behind it as the lag lets be queued: the state
- * must be the same. Rates are high: an update that was made cannot be missed. */
+/* Step 1 alone, then steps 1 and `bad` with as many behind it as the lag lets be queued, and one
+ * more: the state must be the same. Rates are high: an update that was made cannot be missed. */
 static lks_status compare_states(lks_testbench *b, const lks_step *bad, lks_control *control,
                                  double *error, lks_error *err) {
   lks_status st = LKS_OK;
   lks_step steps[STEPS];
   lks_control controls[STEPS];
   float *once = NULL, *after = NULL;
-  const int behind = b->backend.ops->lag < STEPS - 2 ? b->backend.ops->lag : STEPS - 2;
+  const int behind = b->backend.ops->lag < STEPS - 3 ? b->backend.ops->lag + 1 : STEPS - 2;
   plan_steps(b, steps);
   TRY(lks_testbench_steps(b, steps, 1, controls, err));
   TRY(take_state(b, &once, err));

@@ -4,6 +4,8 @@
  * that is a dense layer's backward product; else it stands alone. */
 #include "plan/emit.h"
 
+#include <math.h>
+
 typedef struct layer_emitter {
   lks_needs (*needs)(const lks_layer *layer);
   void (*forward)(lks_emitter *emitter, int layer);
@@ -138,8 +140,14 @@ static lks_needs dropout_needs(const lks_layer *layer) {
   return (lks_needs){.out = layer->outputs, .mask = (layer->outputs + 3) / 4};
 }
 
+/* As a float, and below 1 there too: what is kept is divided by 1 - rate. */
+static float rate_of(const lks_emitter *emitter, int layer) {
+  const float rate = (float)layer_of(emitter, layer)->options->dropout.rate;
+  return rate < 1.0f ? rate : nextafterf(1.0f, 0.0f);
+}
+
 static bool drops(const lks_emitter *emitter, int layer) {
-  return emitter->mode == LKS_MODE_TRAIN && layer_of(emitter, layer)->options->dropout.rate > 0.0;
+  return emitter->mode == LKS_MODE_TRAIN && rate_of(emitter, layer) > 0.0f;
 }
 
 static void dropout_forward(lks_emitter *emitter, int layer) {
@@ -147,7 +155,7 @@ static void dropout_forward(lks_emitter *emitter, int layer) {
     return;
   }
   lks_op *op = append(emitter, LKS_OP_DROPOUT_FORWARD, layer);
-  op->rate = (float)layer_of(emitter, layer)->options->dropout.rate;
+  op->rate = rate_of(emitter, layer);
   op->in = emitter->current;
   op->out = emitter->places[layer].out;
   op->aux = emitter->places[layer].mask;
@@ -160,7 +168,7 @@ static void dropout_backward(lks_emitter *emitter, int layer, bool lowest) {
     return;
   }
   lks_op *op = append(emitter, LKS_OP_DROPOUT_BACKWARD, layer);
-  op->rate = (float)layer_of(emitter, layer)->options->dropout.rate;
+  op->rate = rate_of(emitter, layer);
   op->out = emitter->gradient[emitter->turn];
   op->aux = emitter->places[layer].mask;
 }

@@ -58,6 +58,18 @@ static lks_status begin_epoch(bench *b, lks_error *err) {
   return st;
 }
 
+/* A step that updates nothing is a cheap one: it would be timed, and praised. All ranks alike. */
+static lks_status check(const lks_control *control, lks_error *err) {
+  lks_status st = LKS_OK;
+  if (control->step != 0 && control->not_finite > 0) {
+    FAIL(LKS_NOT_FINITE, "lower optimizer.learning_rate, or scale the data (data.scaling)",
+         "loss or gradients of step %lld are not finite: there are no steps to time",
+         (long long)control->step);
+  }
+cleanup:
+  return st;
+}
+
 /* Queues `count` steps of whole batches and waits for the last. */
 static lks_status run_steps(bench *b, int64_t count, lks_error *err) {
   lks_status st = LKS_OK;
@@ -79,12 +91,14 @@ static lks_status run_steps(bench *b, int64_t count, lks_error *err) {
     b->row += batch;
     const lks_step step = {.feed = &feed, .global_rows = batch, .step = b->step};
     TRY(backend->ops->step(backend->state, &step, &control, err));
+    TRY(check(&control, err));
   }
   while (backend->ops->lag > 0) {
     TRY(backend->ops->drain(backend->state, &control, err));
     if (control.step == 0) {
       break;
     }
+    TRY(check(&control, err));
   }
   lks_world_beat(b->parent);
 cleanup:

@@ -108,9 +108,10 @@ void lks_trainer_save_last(lks_trainer *trainer, bool state) {
   lks_error_clear(&ignored);
   lks_error_clear(&trainer->failure); /* told: it must not keep rank 0 from saving */
   lks_trainer_release(trainer);
-  if (state && trainer->progress.step > trainer->saved_step &&
-      lks_trainer_save(trainer, false, &ignored) != LKS_OK) {
-    return;
+  const int64_t step = trainer->progress.step;
+  if (state && step > trainer->saved_step && lks_trainer_save(trainer, false, &ignored) != LKS_OK) {
+    (void)fprintf(stderr, "lockstep: warning: no checkpoint of step %lld: %s\n", (long long)step,
+                  ignored.what);
   }
   if (trainer->world->rank == 0 && trainer->writer != NULL) {
     wait_for_writer(trainer);

@@ -11,14 +11,22 @@
  * hardly any where others surely want the core (docs/performance.md, "Waiting"). */
 enum { LOOKS = 1000, LOOKS_IN_A_CROWD = 30 };
 
+static void count_crowd(lks_barrier *barrier, int64_t cores) {
+  barrier->crowded = barrier->size > cores;
+  barrier->looks = barrier->crowded ? LOOKS_IN_A_CROWD : LOOKS;
+}
+
 lks_barrier lks_barrier_make(lks_barrier_flag *flags, int rank, int size, double timeout) {
-  const bool crowded = size > sysconf(_SC_NPROCESSORS_ONLN);
-  return (lks_barrier){.flags = flags,
-                       .rank = rank,
-                       .size = size,
-                       .crowded = crowded,
-                       .looks = crowded ? LOOKS_IN_A_CROWD : LOOKS,
-                       .timeout = timeout};
+  lks_barrier barrier = {.flags = flags, .rank = rank, .size = size, .timeout = timeout};
+  count_crowd(&barrier, sysconf(_SC_NPROCESSORS_ONLN));
+  return barrier;
+}
+
+void lks_barrier_join(lks_barrier *barrier, lks_world *world) {
+  barrier->world = world;
+  if (world->node_cores > 0) {
+    count_crowd(barrier, world->node_cores);
+  }
 }
 
 /* A look that found nothing: lets the other thread of the core, where there is one, and its

@@ -36,8 +36,9 @@ static int count_cpus(const mask *m) {
   return count;
 }
 
-/* Cores of this rank when the masks are disjoint, else its part of their union. */
-static int share_of(const mask *masks, const lks_world *world) {
+/* Fills world->cores and node_cores. Returns the cores that this rank may use alone: its own when
+ * the masks are disjoint, else its part of their union. */
+static int share_of(const mask *masks, lks_world *world) {
   mask seen;
   memset(&seen, 0, sizeof seen);
   bool disjoint = true;
@@ -47,9 +48,10 @@ static int share_of(const mask *masks, const lks_world *world) {
       seen.cpus[i] |= masks[rank].cpus[i];
     }
   }
-  const int cores =
-      disjoint ? count_cpus(&masks[world->local_rank]) : count_cpus(&seen) / world->local_size;
-  return cores > 0 ? cores : 1;
+  world->cores = count_cpus(&masks[world->local_rank]);
+  world->node_cores = count_cpus(&seen);
+  const int share = disjoint ? world->cores : world->node_cores / world->local_size;
+  return share > 0 ? share : 1;
 }
 
 /* A number of threads stated in the environment; 0: none. */
@@ -76,9 +78,8 @@ lks_status lks_world_place_threads(lks_world *world, int asked, lks_error *err) 
   own_mask(&mine);
   TRY_MPI(MPI_Allgather(&mine, (int)sizeof mine, MPI_BYTE, all, (int)sizeof mine, MPI_BYTE,
                         world->node));
-  const int stated = stated_threads();
-  world->cores = count_cpus(&mine);
-  world->threads = asked > 0 ? asked : stated > 0 ? stated : share_of(all, world);
+  const int stated = stated_threads(), share = share_of(all, world);
+  world->threads = asked > 0 ? asked : stated > 0 ? stated : share;
 cleanup:
   free(all);
   return st;

@@ -22,13 +22,17 @@ static size_t shm_free(void) {
   return (size_t)fs.f_bavail * fs.f_frsize;
 }
 
-/* One answer of the node's first rank for all of it. */
+/* One answer for all of the node: an error of any of its ranks is everyone's. */
 static lks_status agree_on_node(lks_world *world, lks_status mine, lks_error *err) {
   lks_status st = LKS_OK;
-  int status = (int)mine;
-  TRY_MPI(MPI_Bcast(&status, 1, MPI_INT, 0, world->node));
-  TRY_MPI(MPI_Bcast(err, (int)sizeof *err, MPI_BYTE, 0, world->node));
-  st = (lks_status)status;
+  struct {
+    int status, rank;
+  } told = {(int)mine, world->local_rank}, worst;
+  TRY_MPI(MPI_Allreduce(&told, &worst, 1, MPI_2INT, MPI_MAXLOC, world->node));
+  if (worst.status != (int)LKS_OK) {
+    TRY_MPI(MPI_Bcast(err, (int)sizeof *err, MPI_BYTE, worst.rank, world->node));
+  }
+  st = (lks_status)worst.status;
 cleanup:
   return st;
 }
@@ -46,17 +50,24 @@ cleanup:
   return st;
 }
 
-/* Touches every page now, where an error can still be returned. */
-static lks_status populate(void *base, size_t bytes, lks_error *err) {
+/* Touches this rank's part of the pages now, where an error can still be returned. A page lies in
+ * the memory of the socket that touched it first: so all sockets' memory serves, not one's. */
+static lks_status populate(const lks_world *world, void *base, size_t bytes, lks_error *err) {
   lks_status st = LKS_OK;
   lks_pages_advise(base, bytes);
 #ifdef MADV_POPULATE_WRITE
-  if (madvise(base, bytes, MADV_POPULATE_WRITE) != 0 && errno != EINVAL) {
+  const size_t ranks = (size_t)world->local_size;
+  const size_t part = (bytes / PAGE + ranks - 1) / ranks * PAGE;
+  const size_t first = (size_t)world->local_rank * part;
+  const size_t rest = first < bytes ? bytes - first : 0;
+  if (rest > 0 &&
+      madvise((char *)base + first, rest < part ? rest : part, MADV_POPULATE_WRITE) != 0 &&
+      errno != EINVAL) {
     FAIL(LKS_NO_MEMORY, "enlarge /dev/shm (containers: --shm-size), or use more nodes",
          "shared memory: cannot have %zu bytes: %s", bytes, strerror(errno));
   }
 #else
-  (void)base;
+  (void)world;
   (void)bytes;
   (void)err;
 #endif
@@ -93,7 +104,7 @@ lks_status lks_shared_open(lks_world *world, size_t bytes, lks_shared *shared, l
   TRY_MPI(MPI_Win_shared_query(shared->window, 0, &size, &unit, (void *)&base));
   /* Mappings differ in address, but not within a page. */
   shared->base = (char *)base + (PAGE - (uintptr_t)base % PAGE) % PAGE;
-  possible = world->local_rank == 0 ? populate(shared->base, rounded - PAGE, err) : LKS_OK;
+  possible = populate(world, shared->base, rounded - PAGE, err);
   TRY(agree_on_node(world, possible, err));
 cleanup:
   if (info != MPI_INFO_NULL) {

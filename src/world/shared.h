@@ -41,6 +41,10 @@ typedef struct lks_barrier {
 /* flags: [size], zeroed, shared by the `size` ranks of a node. */
 lks_barrier lks_barrier_make(lks_barrier_flag *flags, int rank, int size, double timeout);
 
+/* From now on the world's watchdog is the deadline, and the cores are those that the ranks of the
+ * node may run on (lks_world_place_threads), where there may be others. */
+void lks_barrier_join(lks_barrier *barrier, lks_world *world);
+
 /* Waits for all. Without a watchdog: LKS_COMM naming the local ranks not there when the timeout
  * passes. */
 lks_status lks_barrier_wait(lks_barrier *barrier, lks_error *err) LKS_MUST_USE;

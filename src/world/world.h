@@ -40,6 +40,7 @@ struct lks_world {
   int slices;            /* smallest local_size of any node */
   int threads;           /* BLAS threads of this rank */
   int cores;             /* cores in this rank's affinity mask */
+  int node_cores;        /* in those of the node's ranks together; 0: not known yet */
   bool initialised_mpi;  /* MPI_Init was ours, so is MPI_Finalize */
   char host[64];
   char phase[24];                /* what this rank is doing; copied into errors */
@@ -110,9 +111,9 @@ static inline void lks_world_met(lks_world *world) {
   lks_count_up(&world->standing.met);
 }
 
-/* Divides the node's cores among its ranks and sets world->threads. asked > 0 wins, then
- * OMP_NUM_THREADS and the BLAS library's variable, then affinity masks: disjoint ones are each
- * rank's own, overlapping ones are shared out. Collective over the node. */
+/* Divides the node's cores among its ranks and sets world->threads, cores and node_cores. asked > 0
+ * wins, then OMP_NUM_THREADS and the BLAS library's variable, then affinity masks: disjoint ones
+ * are each rank's own, overlapping ones are shared out. Collective over the node. */
 lks_status lks_world_place_threads(lks_world *world, int asked, lks_error *err) LKS_MUST_USE;
 
 /* The end of a phase: every rank gives its status; all get the worst one, with the error of the

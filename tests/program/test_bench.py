@@ -56,6 +56,15 @@ class BenchTest(harness.ProgramTest):
         names = ["seed", "fashion", "surrogate", "wide"]
         self.assertEqual([(s["workload"], s["batch"]) for s in steps], [(n, 64) for n in names])
 
+    def test_steps_that_update_nothing_are_not_timed(self):
+        self.write_text("config.yaml", SMALL)
+        optimizer = "optimizer={name: sgd, learning_rate: 1e6}"
+        words = ["loss or gradients of step", "not finite", "lower optimizer.learning_rate"]
+        for ranks in (0, 2):
+            for way in ("rows", "owners", "leader"):
+                line = ["config.yaml", "--seconds", "0.01", optimizer, f"device.gradients={way}"]
+                self.fail_with(6, words, "bench", *line, ranks=ranks)
+
     def test_an_unusable_number_of_seconds(self):
         for given in ("soon", "0", "-1", "nan"):
             self.fail_with(2, ["--seconds", "between 0 and 3600"], "bench", f"--seconds={given}")

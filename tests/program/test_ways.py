@@ -82,6 +82,34 @@ class WaysTest(harness.ProgramTest):
                     if way == "leader":
                         self.assertEqual((got, their_weights), (losses, weights))
 
+    def test_dropout_at_the_ends_of_its_range(self):
+        """A rate that no float holds is none; one that a float holds as 1 still scales by less than
+        all numbers."""
+        self.write_rows(random.Random(1), 64, 300, 2, False)
+
+        def config(rate):
+            wide = {"dense": {"units": 256, "activation": "relu"}}
+            model = [wide, {"dropout": {"rate": rate}}, wide, {"dense": {"units": 2}}]
+            optimizer = {"name": "sgd", "learning_rate": 1e-6}
+            train = {"batch_size": 32, "epochs": 1}
+            self.write_config(
+                harness.regression_config(
+                    model=model, optimizer=optimizer, train=train, metrics=[]
+                )
+            )
+
+        config(0)
+        wanted, _ = self.train(0, "auto")
+        for rate in (1e-50, 0.99999999):
+            config(rate)
+            alone, _ = self.train(0, "auto")
+            if rate < 0.5:
+                self.assertEqual(alone, wanted)
+            for way in ("rows", "owners", "leader"):
+                with self.subTest(rate=rate, gradients=way):
+                    got, _ = self.train(2, way)
+                    np.testing.assert_allclose(got, alone, rtol=2e-5)
+
     @unittest.skipIf(platform.machine() != "x86_64", "other processors are as fast with them")
     def test_nothing_is_subnormal(self):
         """A feature that is nonzero in one step alone: 0.9 times as much with each step after it,

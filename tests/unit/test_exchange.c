@@ -2,6 +2,7 @@
  * that block an update on all, a rank that never comes. For the thread sanitizer too. */
 #include "model_fixture.h"
 
+#include <limits.h>
 #include <pthread.h>
 
 #include "backend/cpu/exchange.h"
@@ -322,8 +323,36 @@ static void test_await(void **state) {
                "local rank 3 of");
 }
 
+/* A crowd is counted by the cores that the node's ranks may run on, not by the machine's. */
+static void test_crowd(void **state) {
+  (void)state;
+  lks_barrier_flag flags[2] = {0};
+  lks_world world = {.node_cores = 1};
+  lks_barrier barrier = lks_barrier_make(flags, 0, 2, 1.0);
+  lks_barrier_join(&barrier, &world);
+  assert_true(barrier.crowded);
+  const int looks = barrier.looks;
+  world.node_cores = 2;
+  lks_barrier_join(&barrier, &world);
+  assert_false(barrier.crowded);
+  assert_true(looks < barrier.looks);
+}
+
+/* What is divided among nodes is limited by the piece of each. */
+static void test_messages(void **state) {
+  (void)state;
+  const size_t most = INT_MAX;
+  assert_true(lks_exchange_fits(0, 100000));
+  assert_true(lks_exchange_fits(most * 64, 64));
+  assert_false(lks_exchange_fits(most * 64 + 1, 64));
+  assert_true(lks_exchange_fits(most * 2, 2));
+  assert_false(lks_exchange_fits(most * 2 + 1, 2));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_crowd),
+      cmocka_unit_test(test_messages),
       cmocka_unit_test(test_sums),
       cmocka_unit_test(test_slices),
       cmocka_unit_test(test_votes_block_the_update),

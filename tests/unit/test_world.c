@@ -146,6 +146,7 @@ static void threads(ranks *at) {
   const int natural = threads_with(at, 0, NULL, NULL);
   const int cores = at->world->cores, share = cores / at->world->local_size;
   CHECK(at, cores > 0 && natural == (share > 0 ? share : 1));
+  CHECK(at, at->world->node_cores == cores);
   CHECK(at, threads_with(at, 7, NULL, NULL) == 7);
   CHECK(at, threads_with(at, 0, "OMP_NUM_THREADS", "5") == 5);
   CHECK(at, threads_with(at, 0, "OPENBLAS_NUM_THREADS", "3") == 3);

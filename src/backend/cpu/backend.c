@@ -93,6 +93,7 @@ static lks_status restore_cpu(void *state, const float *parameters, const float 
   lks_cpu *cpu = state;
   const size_t bytes = cpu->plan->parameter_floats * sizeof(float);
   lks_lead_forget(cpu);
+  cpu->ended = false;
   TRY_MPI(MPI_Barrier(cpu->world->comm)); /* nobody still reads the old state */
   if (cpu->exchange.local_rank == 0) {
     memcpy(cpu->exchange.values.w, parameters, bytes);
@@ -184,13 +185,27 @@ cleanup:
   return st;
 }
 
+lks_status lks_step_together(lks_cpu *cpu, const lks_step *step, lks_control *control,
+                             lks_error *err) {
+  lks_status st = LKS_OK;
+  if (cpu->ended) { /* on all ranks */
+    *control = (lks_control){.step = step->step, .failed = 1};
+    goto cleanup;
+  }
+  if (cpu->plan->gradients == LKS_BY_OWNERS) {
+    TRY(lks_owners_step(cpu, step, control, err));
+  } else {
+    TRY(step_by_rows(cpu, step, control, err));
+  }
+  cpu->ended = !lks_exchange_may_update(control);
+cleanup:
+  return st;
+}
+
 static lks_status step_cpu(void *state, const lks_step *step, lks_control *control,
                            lks_error *err) {
-  lks_cpu *cpu = state;
   const unsigned mode = lks_subnormals_to_zero();
-  const lks_status st = cpu->plan->gradients == LKS_BY_OWNERS
-                            ? lks_owners_step(cpu, step, control, err)
-                            : step_by_rows(cpu, step, control, err);
+  const lks_status st = lks_step_together(state, step, control, err);
   lks_subnormals_restore(mode);
   return st;
 }

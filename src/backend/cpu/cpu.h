@@ -56,6 +56,8 @@ typedef struct lks_cpu {
   lks_exchange exchange;            /* owns parameters, gradients and slots */
   lks_set_threads set_blas_threads; /* NULL: the BLAS has no such call */
   int threads;
+  bool ended;                /* a block forbade an update: there are no more until a restore. By the
+                                leader, followers don't know */
   bool profile;              /* whether the next two are measured */
   double compute, exchanged; /* s, in all steps so far; exchanged includes the update */
 } lks_cpu;
@@ -72,6 +74,11 @@ void lks_put_control_cpu(float *control, const lks_model *model, const lks_votes
 /* Forward and backward of this rank's rows of a step; its gradients and control block are then
  * complete, *b holds the sums. Returns whether both are finite. */
 bool lks_make_gradients_cpu(lks_cpu *cpu, const lks_step *step, lks_cpu_block *b);
+
+/* A step in which all ranks of the world work, by owners or by rows: as lks_backend_ops.step. Once
+ * `ended`, it does nothing and says failed. */
+lks_status lks_step_together(lks_cpu *cpu, const lks_step *step, lks_control *control,
+                             lks_error *err) LKS_MUST_USE;
 
 /* ---- leader.c: a plan by the leader; the ops struct is lks_backend_cpu_led */
 

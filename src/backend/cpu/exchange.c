@@ -66,6 +66,11 @@ void lks_exchange_place(lks_exchange *exchange, const lks_exchange_layout *layou
   place_slice(exchange, slices);
 }
 
+bool lks_exchange_fits(size_t floats, int nodes) {
+  const size_t n = (size_t)nodes;
+  return floats <= WHOLE_FLOATS || (floats + n - 1) / n <= INT_MAX;
+}
+
 /* What the owners of a slice on several nodes need to add their sums. */
 static lks_status open_nodes(lks_exchange *exchange, lks_world *world, lks_error *err) {
   lks_status st = LKS_OK;
@@ -77,9 +82,10 @@ static lks_status open_nodes(lks_exchange *exchange, lks_world *world, lks_error
   }
   const size_t message = exchange->count + LKS_CONTROL_FLOATS;
   const size_t padded = message + (size_t)world->nodes;
-  if (padded > INT_MAX / (size_t)world->nodes) {
+  if (!lks_exchange_fits(message, world->nodes)) {
     FAIL(LKS_COMM, "use more ranks a node: each exchanges its own slice",
-         "a slice of %zu values is more than one MPI message holds", message);
+         "a slice of %zu values is more than MPI's messages among %d nodes hold", message,
+         world->nodes);
   }
   exchange->sum = calloc(padded, sizeof(float));
   exchange->received =
@@ -111,7 +117,7 @@ static lks_status open_private(lks_exchange *exchange, lks_world *world,
                                const lks_exchange_layout *layout, lks_error *err) {
   lks_status st = LKS_OK;
   TRY(open_alone(exchange, layout->parameter_floats, layout->gradient_floats, layout->slots, err));
-  exchange->barrier.world = world;
+  lks_barrier_join(&exchange->barrier, world);
   exchange->everyone = world->comm;
   if (layout->gradient_floats > INT_MAX) {
     FAIL(LKS_COMM, "give the node a larger /dev/shm",
@@ -140,7 +146,7 @@ lks_status lks_exchange_open(lks_exchange *exchange, lks_world *world, size_t pa
   lks_status opened = lks_shared_open(world, lks_exchange_bytes(&layout), &shared, err);
   if (lks_agree(world, opened, err) == LKS_OK) {
     lks_exchange_place(exchange, &layout, shared.base, world->local_rank, world->slices, timeout);
-    exchange->barrier.world = world;
+    lks_barrier_join(&exchange->barrier, world);
     exchange->shared = shared;
     shared.window = MPI_WIN_NULL;
     opened = open_nodes(exchange, world, err);

@@ -55,6 +55,10 @@ typedef struct lks_exchange {
 /* Bytes that a node's ranks share. */
 size_t lks_exchange_bytes(const lks_exchange_layout *layout);
 
+/* Whether MPI's messages, of INT_MAX elements each, hold a slice and its control block of so many
+ * floats among so many nodes: few go whole to every node, many in a piece a node. */
+bool lks_exchange_fits(size_t floats, int nodes);
+
 /* Lays the exchange out in zeroed memory of that many bytes, shared by the local ranks. slices: how
  * many of them own one. Not collective. */
 void lks_exchange_place(lks_exchange *exchange, const lks_exchange_layout *layout, void *memory,

@@ -57,7 +57,6 @@ struct lks_lead {
   lks_control last; /* block of the last round, not given back yet; of a follower's only the step
                        is known. step 0: there is none */
   uint64_t seen;    /* done, when this rank looked last */
-  bool ended;       /* a vote forbade an update: there are no more. Followers don't know */
   /* of the leader */
   uint64_t *heard; /* [size] round in which a rank's vote was counted last */
   uint64_t room;   /* last round for which there is a record to write over */
@@ -124,7 +123,6 @@ void lks_lead_forget(lks_cpu *cpu) {
   lks_lead *lead = cpu->lead;
   if (lead != NULL) {
     lead->last.step = 0;
-    lead->ended = false;
     lead->drained = true;
     if (lead->board != NULL) {
       atomic_store(&lead->board->followers[cpu->world->rank].asked, 0);
@@ -194,8 +192,8 @@ static lks_status do_step(lks_cpu *cpu, const lks_step *step, lks_control *contr
   add_votes(cpu, block);
   lks_control_decode(block, control);
   control->not_finite_here = !finite;
-  lead->ended = lead->ended || !lks_exchange_may_update(control);
-  if (!lead->ended) {
+  cpu->ended = cpu->ended || !lks_exchange_may_update(control);
+  if (!cpu->ended) {
     lks_exchange_update_own(&cpu->exchange, &update);
   }
   memcpy(lead->board->records[lead->round % RECORDS].block, block,
@@ -252,24 +250,6 @@ cleanup:
 
 /* ---- the contract */
 
-static lks_status by_rows(lks_cpu *cpu, const lks_step *step, lks_control *control,
-                          lks_error *err) {
-  lks_status st = LKS_OK;
-  lks_lead *lead = cpu->lead;
-  const lks_update update = lks_optimizer_update(&cpu->plan->model->optimizer, step->step);
-  lks_cpu_block b;
-  if (lead->ended) { /* on all ranks */
-    control->failed = 1;
-    goto cleanup;
-  }
-  const bool finite = lks_make_gradients_cpu(cpu, step, &b);
-  TRY(lks_exchange_run(&cpu->exchange, &update, control, err));
-  control->not_finite_here = !finite;
-  lead->ended = !lks_exchange_may_update(control);
-cleanup:
-  return st;
-}
-
 /* The block of the last round but `newer`. */
 static lks_status settle(lks_cpu *cpu, uint64_t newer, lks_control *control, lks_error *err) {
   lks_status st = LKS_OK;
@@ -294,7 +274,7 @@ lks_status lks_lead_step(void *state, const lks_step *step, lks_control *control
   }
   TRY(settle(cpu, 1, control, err));
   if (lead->board == NULL) {
-    TRY(by_rows(cpu, step, &now, err));
+    TRY(lks_step_together(cpu, step, &now, err)); /* no memory is shared */
   } else if (leads(cpu)) {
     TRY(do_step(cpu, step, &now, err));
   }

@@ -155,7 +155,8 @@ static lks_op from_row(const lks_op *op, size_t first) {
   moved.y += down ? in : out;
   moved.z += down ? in : out;
   /* Masks take a byte a unit, in whole floats a row. */
-  moved.aux += op->rate > 0.0f ? first * (size_t)((op->outputs + 3) / 4) : out;
+  const bool masks = op->kind == LKS_OP_DROPOUT_FORWARD || op->kind == LKS_OP_DROPOUT_BACKWARD;
+  moved.aux += masks ? first * (size_t)((op->outputs + 3) / 4) : out;
   return moved;
 }
 
@@ -298,7 +299,7 @@ static lks_status step_common(lks_cpu *cpu, const lks_step *step, const lks_upda
   lks_exchange_sum_control(exchange, control);
   control->not_finite_here = !finite;
   if (!lks_exchange_may_update(control)) {
-    goto cleanup; /* all ranks */
+    goto cleanup; /* all ranks, and none writes its block again: see lks_step_together */
   }
   own_slice(cpu);
   TRY(lks_slice_make(cpu, b.work, step->global_rows, &slice, err));
