@@ -41,7 +41,8 @@ def best_settings(entries, samples):
 
 def lines_of(entries, samples, keys):
     chosen = best_settings(entries, samples)
-    ours = {entry.ranks: found for entry, found in chosen if entry.environment == ""}
+    bases = [(entry, found) for entry, found in chosen if entry.environment == ""]
+    ours = {entry.ranks: found for entry, found in bases if entry.threads == 1}
     lines = []
     for entry, found in chosen:
         line = {"name": entry.name, "setting": entry.setting, "ranks": entry.ranks}
@@ -138,14 +139,21 @@ def whole_table(name, lines):
     return [*table(heads, rows), ""]
 
 
+LIMITS = ("peak", "memory", "exchange")
+
+
 def split_tables(split):
-    limits = split["limits"]
-    product, memory = limits["product_flops_per_s"] * 1e-9, limits["memory_bytes_per_s"] * 1e-9
-    lines = [
-        f"A rank's limits with {split['ranks']} ranks busy: {product:.0f} Gflop/s in a product of "
-        f"1024x1024, {memory:.1f} GB/s of memory. An exchange among them takes "
-        f"{seconds(limits['exchange_1000_s'])} for 1,000 parameters and "
-        f"{seconds(limits['exchange_10000000_s'])} for 10 million.",
+    lines = []
+    for limits in split["limits"]:
+        ranks = limits["ranks"]
+        product, memory = limits["product_flops_per_s"] * 1e-9, limits["memory_bytes_per_s"] * 1e-9
+        lines += [
+            f"A rank's limits with {ranks} rank{'s' * (ranks > 1)} busy: {product:.0f} Gflop/s in "
+            f"a product of 1024x1024, {memory:.1f} GB/s of memory."
+        ]
+    lines += [
+        f"An exchange among the {ranks} takes {seconds(limits['exchange_1000_s'])} for 1,000 "
+        f"parameters and {seconds(limits['exchange_10000000_s'])} for 10 million.",
         "",
     ]
     parts = ("input", "compute", "exchange", "update")
@@ -153,8 +161,10 @@ def split_tables(split):
     for step in split["steps"]:
         label = f"{step['workload']}, {step['ranks']} rank{'s' * (step['ranks'] > 1)}"
         shares = [seconds(step[f"{part}_s"]) for part in ("step", *parts)]
-        rows.append([label, *shares, f"{100 * step['of_peak']:.0f} %"])
-    return [*lines, *table(["where a step goes", "step", *parts, "of peak"], rows), ""]
+        ratios = [step[f"of_{limit}"] for limit in LIMITS]
+        rows.append([label, *shares, *(f"{100 * r:.0f} %" if r > 0 else "-" for r in ratios)])
+    heads = ["where a step goes", "step", *parts, *(f"of {limit}" for limit in LIMITS)]
+    return [*lines, *table(heads, rows), ""]
 
 
 def markdown(results):
@@ -169,7 +179,9 @@ def markdown(results):
         lines += step_table(name, found)
     for name, found in results["whole_job"].items():
         lines += whole_table(name, found)
-    return "\n".join([*lines, *split_tables(results["split"])]).rstrip() + "\n"
+    if results["split"] is not None:
+        lines += split_tables(results["split"])
+    return "\n".join(lines).rstrip() + "\n"
 
 
 # ---- the plot: a panel for each workload, time to the right on a logarithmic scale

@@ -8,7 +8,7 @@
 #include "cli/cli.h"
 #include "train/bench.h"
 
-enum { MOST_ROWS = 64 };
+enum { MOST_COUNTS = 32, MOST_ROWS = 4 * MOST_COUNTS }; /* ranks are ints, workloads four */
 
 static const lks_flag flags[] = {
     {"--json", NULL, offsetof(lks_flags, json), "print JSON"},
@@ -36,22 +36,32 @@ static words say_seconds(double seconds) {
   return said;
 }
 
-static void print_limits(const lks_world *world, const lks_bench_limits *limits) {
-  (void)printf("A rank of this machine, with %s busy: %.0f Gflop/s in a product of 1024x1024, "
-               "%.1f GB/s of memory\n",
-               world->size > 1 ? "all of them" : "it alone", limits->product_flops * 1e-9,
-               limits->memory_bytes * 1e-9);
-  if (world->size > 1) {
-    (void)printf("Exchange among %d ranks: 1,000 parameters %s, 10 million %s\n", world->size,
-                 say_seconds(limits->exchange_small).text,
-                 say_seconds(limits->exchange_large).text);
-  }
-  (void)printf("\n%-10s %5s %7s %10s %10s %10s %10s %10s %12s %9s\n", "workload", "ranks", "batch",
-               "step", "input", "compute", "exchange", "update", "samples/s", "of peak");
+static void print_limits_head(void) {
+  (void)printf("A rank's limits with so many busy: a product of 1024x1024, memory, an exchange of "
+               "1,000\nand of 10 million parameters among them\n"
+               "%5s %12s %10s %10s %10s\n",
+               "ranks", "product", "memory", "1,000", "10 million");
 }
 
-static double of_peak(const lks_bench_row *row, const lks_bench_limits *limits) {
-  return row->flops / row->step / (limits->product_flops * row->ranks);
+static void print_limits(const lks_bench_limits *limits) {
+  (void)printf("%5d %5.0f Gflop/s %5.1f GB/s %10s %10s\n", limits->ranks,
+               limits->product_flops * 1e-9, limits->memory_bytes * 1e-9,
+               say_seconds(limits->exchange_small).text, say_seconds(limits->exchange_large).text);
+  (void)fflush(stdout);
+}
+
+static void print_head(void) {
+  (void)printf("\n%-10s %5s %7s %10s %10s %10s %10s %10s %12s %9s %9s %11s\n", "workload", "ranks",
+               "batch", "step", "input", "compute", "exchange", "update", "samples/s", "of peak",
+               "of memory", "of exchange");
+}
+
+static words say_ratio(double ratio) {
+  words said = {"-"};
+  if (ratio > 0.0) {
+    (void)snprintf(said.text, sizeof said.text, "%.0f %%", 100.0 * ratio);
+  }
+  return said;
 }
 
 static void print_row(const lks_bench_row *row, const lks_bench_limits *limits) {
@@ -60,12 +70,10 @@ static void print_row(const lks_bench_row *row, const lks_bench_limits *limits) 
   for (size_t i = 0; i < sizeof parts / sizeof *parts; ++i) {
     (void)printf(" %10s", say_seconds(parts[i]).text);
   }
-  (void)printf(" %12.0f", (double)row->batch / row->step);
-  if (row->flops > 0.0) {
-    (void)printf(" %7.0f %%\n", 100.0 * of_peak(row, limits));
-  } else {
-    (void)printf(" %9s\n", "-");
-  }
+  const lks_bench_ratios ratios = lks_bench_compare(row, limits);
+  (void)printf(" %12.0f %9s %9s %11s\n", (double)row->batch / row->step,
+               say_ratio(ratios.peak).text, say_ratio(ratios.memory).text,
+               say_ratio(ratios.exchange).text);
   (void)fflush(stdout);
 }
 
@@ -94,53 +102,72 @@ static void print_verdict(const lks_bench_row *rows, int count) {
   }
 }
 
+/* What is measured, in the order of printing. */
+typedef struct plan {
+  lks_bench_limits limits[MOST_COUNTS]; /* of 1, 2, 4 ... and all ranks */
+  int counts;                           /* of ranks */
+  lks_bench_row rows[MOST_ROWS];
+  int row_count;
+  double seconds;
+} plan;
+
+static const lks_bench_limits *limits_of(const plan *p, const lks_bench_row *row) {
+  const lks_bench_limits *found = &p->limits[0];
+  while (found->ranks != row->ranks) {
+    ++found;
+  }
+  return found;
+}
+
 /* ---- JSON */
 
 static json_t *limits_json(const lks_bench_limits *limits) {
-  return json_pack("{s:f, s:f, s:f, s:f}", "product_flops_per_s", limits->product_flops,
-                   "memory_bytes_per_s", limits->memory_bytes, "exchange_1000_s",
-                   limits->exchange_small, "exchange_10000000_s", limits->exchange_large);
+  return json_pack("{s:i, s:f, s:f, s:f, s:f}", "ranks", limits->ranks, "product_flops_per_s",
+                   limits->product_flops, "memory_bytes_per_s", limits->memory_bytes,
+                   "exchange_1000_s", limits->exchange_small, "exchange_10000000_s",
+                   limits->exchange_large);
 }
 
 static json_t *row_json(const lks_bench_row *row, const lks_bench_limits *limits) {
-  return json_pack("{s:s, s:i, s:I, s:I, s:b, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "workload",
-                   row->name, "ranks", row->ranks, "batch", (json_int_t)row->batch, "parameters",
-                   (json_int_t)row->parameters, "led", row->led, "steps", (json_int_t)row->steps,
-                   "step_s", row->step, "best_step_s", row->best, "input_s", row->input,
-                   "compute_s", row->compute, "exchange_s", row->exchange, "update_s", row->update,
-                   "of_peak", of_peak(row, limits));
+  const lks_bench_ratios ratios = lks_bench_compare(row, limits);
+  return json_pack("{s:s, s:i, s:I, s:I, s:b, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}",
+                   "workload", row->name, "ranks", row->ranks, "batch", (json_int_t)row->batch,
+                   "parameters", (json_int_t)row->parameters, "led", row->led, "steps",
+                   (json_int_t)row->steps, "step_s", row->step, "best_step_s", row->best, "input_s",
+                   row->input, "compute_s", row->compute, "exchange_s", row->exchange, "update_s",
+                   row->update, "of_peak", ratios.peak, "of_memory", ratios.memory, "of_exchange",
+                   ratios.exchange);
 }
 
-static lks_status print_json(const lks_world *world, const lks_bench_limits *limits,
-                             const lks_bench_row *rows, int count, lks_error *err) {
+static bool append(json_t *array, json_t *item) {
+  return json_array_append_new(array, item) == 0;
+}
+
+static lks_status print_json(const lks_world *world, const plan *p, lks_error *err) {
   lks_status st = LKS_OK;
   char *text = NULL;
-  json_t *root = NULL, *all = json_array();
-  for (int i = 0; i < count; ++i) {
-    if (json_array_append_new(all, row_json(&rows[i], limits)) != 0) {
-      FAIL(LKS_NO_MEMORY, "free some memory", "out of memory for the results");
-    }
+  json_t *root = NULL, *limits = json_array(), *rows = json_array();
+  bool made = true;
+  for (int i = 0; i < p->counts; ++i) {
+    made = made && append(limits, limits_json(&p->limits[i]));
   }
-  root = json_pack("{s:s, s:i, s:o, s:o}", "version", lks_version(), "ranks", world->size, "limits",
-                   limits_json(limits), "steps", json_incref(all));
-  text = root != NULL ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) : NULL;
+  for (int i = 0; i < p->row_count; ++i) {
+    made = made && append(rows, row_json(&p->rows[i], limits_of(p, &p->rows[i])));
+  }
+  root = json_pack("{s:s, s:i, s:O, s:O}", "version", lks_version(), "ranks", world->size, "limits",
+                   limits, "steps", rows);
+  text = made && root != NULL ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) : NULL;
   TRY_ALLOC(text);
   (void)printf("%s\n", text);
 cleanup:
   free(text);
   json_decref(root);
-  json_decref(all);
+  json_decref(limits);
+  json_decref(rows);
   return st;
 }
 
 /* ---- measuring */
-
-typedef struct plan {
-  lks_bench_limits limits;
-  lks_bench_row rows[MOST_ROWS];
-  int count;
-  double seconds;
-} plan;
 
 static lks_status read_seconds(const lks_cli *cli, double *seconds, lks_error *err) {
   lks_status st = LKS_OK;
@@ -154,28 +181,50 @@ cleanup:
   return st;
 }
 
+static bool prints(const lks_cli *cli) {
+  return cli->world->rank == 0 && !cli->flags.json;
+}
+
+static lks_status measure_limits(lks_cli *cli, plan *p, lks_error *err) {
+  lks_status st = LKS_OK;
+  const int size = cli->world->size;
+  const int threads = cli->settings != NULL ? (int)cli->settings->device.threads : 0;
+  if (prints(cli)) {
+    print_limits_head();
+  }
+  for (int ranks = 1; p->counts == 0 || p->limits[p->counts - 1].ranks < size;
+       ranks = 2 * ranks < size ? 2 * ranks : size) {
+    lks_bench_limits *limits = &p->limits[p->counts];
+    TRY(lks_bench_measure_limits(cli->world, ranks, threads, limits, err));
+    limits->ranks = ranks; /* on all ranks */
+    p->counts += 1;
+    if (prints(cli)) {
+      print_limits(limits);
+    }
+  }
+  if (prints(cli)) {
+    print_head();
+  }
+cleanup:
+  return st;
+}
+
 /* One workload on 1, 2, 4 ... and all ranks. */
 static lks_status measure(lks_cli *cli, plan *p, const char *name, lks_settings *settings,
                           lks_error *err) {
   lks_status st = LKS_OK;
-  const lks_world *world = cli->world;
-  const int first = p->count;
-  const bool prints = world->rank == 0 && !cli->flags.json;
-  for (int ranks = 1; p->count < MOST_ROWS;
-       ranks = 2 * ranks < world->size ? 2 * ranks : world->size) {
-    lks_bench_row *row = &p->rows[p->count];
-    TRY(lks_bench_measure(cli->world, ranks, settings, p->seconds, row, err));
+  const int first = p->row_count;
+  for (int i = 0; i < p->counts; ++i) {
+    lks_bench_row *row = &p->rows[p->row_count];
+    TRY(lks_bench_measure(cli->world, p->limits[i].ranks, settings, p->seconds, row, err));
     row->name = name;
-    p->count += 1;
-    if (prints) {
-      print_row(row, &p->limits);
-    }
-    if (ranks == world->size) {
-      break;
+    p->row_count += 1;
+    if (prints(cli)) {
+      print_row(row, &p->limits[i]);
     }
   }
-  if (prints) {
-    print_verdict(p->rows + first, p->count - first);
+  if (prints(cli)) {
+    print_verdict(p->rows + first, p->row_count - first);
   }
 cleanup:
   return st;
@@ -205,19 +254,14 @@ static lks_status run(lks_cli *cli, lks_error *err) {
   }
   TRY(lks_agree(cli->world, st, err));
   lks_world_phase(cli->world, "measuring");
-  TRY(lks_world_place_threads(cli->world,
-                              cli->settings != NULL ? (int)cli->settings->device.threads : 0, err));
-  TRY(lks_bench_measure_limits(cli->world, &p->limits, err));
-  if (cli->world->rank == 0 && !cli->flags.json) {
-    print_limits(cli->world, &p->limits);
-  }
+  TRY(measure_limits(cli, p, err));
   if (cli->settings != NULL) {
     TRY(measure(cli, p, "yours", cli->settings, err));
   } else {
     TRY(measure_cases(cli, p, err));
   }
   if (cli->world->rank == 0 && cli->flags.json) {
-    TRY(print_json(cli->world, &p->limits, p->rows, p->count, err));
+    TRY(print_json(cli->world, p, err));
   }
 cleanup:
   free(p);

@@ -3,7 +3,6 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 #include "train/run.h"
@@ -166,12 +165,20 @@ cleanup:
   return st;
 }
 
+/* Gradients are read once; parameters and slots are read and written. */
+static double update_bytes(const bench *b) {
+  const lks_plan *plan = b->run.plan;
+  const int owners = plan->gradients == LKS_BY_LEADER ? 1 : b->world->size;
+  const double touched = (1.0 + 2.0 * (1 + plan->slots)) * sizeof(float);
+  return touched * (double)plan->parameter_floats / owners;
+}
+
 static lks_status measure_steps(bench *b, double seconds, lks_bench_row *row, lks_error *err) {
   lks_status st = LKS_OK;
   group groups[MOST_GROUPS];
   int64_t steps = 0;
   TRY(begin_epoch(b, err));
-  TRY(size_group(b, GROUP_SECONDS, &steps, err));
+  TRY(size_group(b, fmax(GROUP_SECONDS, seconds / MOST_GROUPS), &steps, err));
   TRY(run_group(b, steps, &groups[0], err));
   const double one = groups[0].seconds * (double)steps;
   const double wanted = one > 0.0 ? seconds / one : 5.0;
@@ -202,30 +209,45 @@ static lks_status measure_steps(bench *b, double seconds, lks_bench_row *row, lk
       .compute = middle->timing.compute,
       .exchange = middle->timing.exchange,
       .update = middle->timing.update,
-      .flops = on_cpu ? b->run.plan->flops_per_row * (double)b->run.plan->batch_size : 0.0};
+      .flops = on_cpu ? b->run.plan->flops_per_row * (double)b->run.plan->batch_size : 0.0,
+      .update_bytes = update_bytes(b)};
 cleanup:
   return st;
 }
 
 /* ---- one workload on a part of the ranks */
 
-static lks_status train_here(bench *b, lks_settings *settings, double seconds, lks_bench_row *row,
-                             lks_error *err) {
+typedef struct workload {
+  lks_world *parent;
+  lks_settings *settings;
+  double seconds;
+  lks_bench_row *row;
+} workload;
+
+static lks_status train_here(lks_world *part, void *context, lks_error *err) {
   lks_status st = LKS_OK;
+  const workload *work = context;
+  bench b = {.parent = work->parent, .world = part};
   const lks_run_needs needs = {.train = true};
   lks_state state = {0};
-  TRY(lks_run_open(&b->run, b->world, settings, &needs, err));
-  b->run.profile = true;
-  TRY(lks_run_open_backend(&b->run, err));
-  st = lks_state_make(&state, b->run.plan, err);
-  TRY(lks_agree(b->world, st, err));
-  lks_model_initialise(b->run.model, (uint64_t)settings->train.seed, state.parameters);
-  TRY(lks_run_restore(&b->run, &state, err));
-  TRY(measure_steps(b, seconds, row, err));
+  TRY(lks_run_open(&b.run, part, work->settings, &needs, err));
+  b.run.profile = true;
+  TRY(lks_run_open_backend(&b.run, err));
+  st = lks_state_make(&state, b.run.plan, err);
+  TRY(lks_agree(part, st, err));
+  lks_model_initialise(b.run.model, (uint64_t)work->settings->train.seed, state.parameters);
+  TRY(lks_run_restore(&b.run, &state, err));
+  TRY(measure_steps(&b, work->seconds, work->row, err));
 cleanup:
   lks_state_free(&state);
-  lks_run_close(&b->run);
+  lks_run_close(&b.run);
   return st;
+}
+
+lks_status lks_bench_measure(lks_world *world, int ranks, lks_settings *settings, double seconds,
+                             lks_bench_row *row, lks_error *err) {
+  workload work = {world, settings, seconds, row};
+  return lks_bench_on_part(world, ranks, train_here, &work, err);
 }
 
 /* Until all ranks are here, without taking a core from those that work: a waiting MPI spins. */
@@ -246,17 +268,17 @@ cleanup:
   return st;
 }
 
-lks_status lks_bench_measure(lks_world *world, int ranks, lks_settings *settings, double seconds,
-                             lks_bench_row *row, lks_error *err) {
+lks_status lks_bench_on_part(lks_world *world, int ranks, lks_bench_work *work, void *context,
+                             lks_error *err) {
   lks_status st = LKS_OK;
   MPI_Comm part = MPI_COMM_NULL;
-  bench b = {.parent = world};
+  lks_world *inner = NULL;
   const bool in = world->rank < ranks;
   TRY_MPI(MPI_Comm_split(world->comm, in ? 0 : MPI_UNDEFINED, world->rank, &part));
   if (in) {
-    st = lks_world_open(part, &b.world, err);
+    st = lks_world_open(part, &inner, err);
     if (st == LKS_OK) {
-      st = train_here(&b, settings, seconds, row, err);
+      st = work(inner, context, err);
     }
   }
   lks_error waiting;
@@ -267,11 +289,34 @@ lks_status lks_bench_measure(lks_world *world, int ranks, lks_settings *settings
   }
   TRY(lks_agree(world, st, err));
 cleanup:
-  lks_world_close(&b.world);
+  lks_world_close(&inner);
   if (part != MPI_COMM_NULL) {
     (void)MPI_Comm_free(&part);
   }
   return st;
+}
+
+/* Latency, and what each parameter more takes. */
+static double exchange_limit(const lks_bench_limits *limits, double parameters) {
+  const double each = (limits->exchange_large - limits->exchange_small) /
+                      (LKS_BENCH_LARGE_EXCHANGE - LKS_BENCH_SMALL_EXCHANGE);
+  const double more = parameters - LKS_BENCH_SMALL_EXCHANGE;
+  return limits->exchange_small + (more > 0.0 ? more * each : 0.0);
+}
+
+lks_bench_ratios lks_bench_compare(const lks_bench_row *row, const lks_bench_limits *limits) {
+  lks_bench_ratios ratios = {0};
+  if (row->flops > 0.0) {
+    ratios.peak = row->flops / row->step / (limits->product_flops * row->ranks);
+  }
+  if (row->flops > 0.0 && row->update > 0.0) {
+    ratios.memory = row->update_bytes / row->update / limits->memory_bytes;
+  }
+  if (row->flops > 0.0 && row->ranks > 1 && row->exchange + row->update > 0.0) {
+    ratios.exchange =
+        exchange_limit(limits, (double)row->parameters) / (row->exchange + row->update);
+  }
+  return ratios;
 }
 
 /* Computing grows with the batch, the rest does not: t(B) = computing B / batch + rest. */

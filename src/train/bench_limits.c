@@ -1,14 +1,29 @@
-/* What the machine can do, measured with every rank at it at once: nobody trains alone on a node.
- */
+/* What the machine can do, measured with so many ranks at it at once: nobody trains alone on a
+ * node. */
 #include <stdlib.h>
-#include <string.h>
+#include <unistd.h>
 
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/exchange.h"
 #include "backend/cpu/product.h"
 #include "train/bench.h"
 
-enum { PRODUCT_SIDE = 1024, MEMORY_FLOATS = 8 << 20, REPEATS = 5 };
+/* A product is short: more of them, as neighbours may want the core for some tens of ms. */
+enum { PRODUCT_SIDE = 1024, PRODUCTS = 20, REPEATS = 5 };
+
+/* Floats of an array that is read from memory. */
+enum { LEAST_FLOATS = 8 << 20, MOST_FLOATS = 128 << 20 };
+
+/* So many that the two arrays of each rank of a node are twice what its last cache holds. */
+static size_t memory_floats(const lks_world *world) {
+  size_t floats = LEAST_FLOATS;
+#ifdef _SC_LEVEL3_CACHE_SIZE
+  const long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
+  const size_t wanted = cache > 0 ? (size_t)cache / sizeof(float) / (size_t)world->local_size : 0;
+  floats = wanted > floats ? wanted : floats;
+#endif
+  return floats < MOST_FLOATS ? floats : MOST_FLOATS;
+}
 
 /* Begun together: the limit of a rank is what it gets while the others are at it too. */
 static lks_status begin_together(lks_world *world, double *began, lks_error *err) {
@@ -36,7 +51,7 @@ static lks_status measure_product(lks_world *world, float *arrays, double *flops
                                .c = arrays + 2 * n * n,
                                .c_row = n,
                                .weights = n * n};
-  for (int i = 0; i < REPEATS; ++i) {
+  for (int i = 0; i < PRODUCTS; ++i) {
     TRY(begin_together(world, &began, err));
     lks_product_cpu(&product);
     const double rate = 2.0 * (double)(n * n) * (double)n / (lks_now() - began);
@@ -47,9 +62,9 @@ cleanup:
   return st;
 }
 
-static lks_status measure_memory(lks_world *world, float *arrays, double *bytes, lks_error *err) {
+static lks_status measure_memory(lks_world *world, float *arrays, size_t n, double *bytes,
+                                 lks_error *err) {
   lks_status st = LKS_OK;
-  const size_t n = MEMORY_FLOATS;
   const float *restrict a = arrays;
   float *restrict c = arrays + n;
   double best = 0.0, began = 0.0;
@@ -92,17 +107,25 @@ cleanup:
   return st;
 }
 
-lks_status lks_bench_measure_limits(lks_world *world, lks_bench_limits *limits, lks_error *err) {
+typedef struct request {
+  int threads;
+  lks_bench_limits *limits;
+} request;
+
+static lks_status measure_here(lks_world *world, void *context, lks_error *err) {
   lks_status st = LKS_OK;
-  const size_t floats = 2 * (size_t)MEMORY_FLOATS;
-  _Static_assert(3 * PRODUCT_SIDE * PRODUCT_SIDE + LKS_PRODUCT_SLACK <= 2 * MEMORY_FLOATS,
+  const request *asked = context;
+  lks_bench_limits *limits = asked->limits;
+  const size_t n = memory_floats(world), floats = 2 * n;
+  _Static_assert(3 * PRODUCT_SIDE * PRODUCT_SIDE + LKS_PRODUCT_SLACK <= 2 * LEAST_FLOATS,
                  "three matrices fit the arrays");
-  *limits = (lks_bench_limits){0};
+  *limits = (lks_bench_limits){.ranks = world->size};
   float *arrays = malloc(floats * sizeof *arrays);
   if (arrays == NULL) {
     st = lks_fail(err, LKS_NO_MEMORY, "free some memory", "out of memory for measuring");
   }
   TRY(lks_agree(world, st, err));
+  TRY(lks_world_place_threads(world, asked->threads, err));
   const lks_set_threads set_threads = lks_find_set_threads();
   if (set_threads != NULL) { /* as a backend does: by itself, BLAS takes every core */
     set_threads(world->threads);
@@ -111,12 +134,18 @@ lks_status lks_bench_measure_limits(lks_world *world, lks_bench_limits *limits, 
     arrays[i] = (float)(i % 7) * 0.25f;
   }
   TRY(measure_product(world, arrays, &limits->product_flops, err));
-  TRY(measure_memory(world, arrays, &limits->memory_bytes, err));
+  TRY(measure_memory(world, arrays, n, &limits->memory_bytes, err));
   if (world->size > 1) {
-    TRY(measure_exchange(world, 1000, &limits->exchange_small, err));
-    TRY(measure_exchange(world, 10000000, &limits->exchange_large, err));
+    TRY(measure_exchange(world, LKS_BENCH_SMALL_EXCHANGE, &limits->exchange_small, err));
+    TRY(measure_exchange(world, LKS_BENCH_LARGE_EXCHANGE, &limits->exchange_large, err));
   }
 cleanup:
   free(arrays);
   return st;
+}
+
+lks_status lks_bench_measure_limits(lks_world *world, int ranks, int threads,
+                                    lks_bench_limits *limits, lks_error *err) {
+  request asked = {threads, limits};
+  return lks_bench_on_part(world, ranks, measure_here, &asked, err);
 }

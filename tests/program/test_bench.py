@@ -29,11 +29,12 @@ class BenchTest(harness.ProgramTest):
             found = json.loads(ended.out)
             self.assertEqual(found["ranks"], max(ranks, 1))
             self.assertEqual([s["ranks"] for s in found["steps"]], [1, 2, 3][: max(ranks, 1)])
-            limits = found["limits"]
-            self.assertGreater(limits["product_flops_per_s"], 0)
-            self.assertGreater(limits["memory_bytes_per_s"], 0)
-            for name in ("exchange_1000_s", "exchange_10000000_s"):
-                self.assertEqual(limits[name] > 0, ranks > 1, name)
+            self.assertEqual([s["ranks"] for s in found["limits"]], [1, 2, 3][: max(ranks, 1)])
+            for limits in found["limits"]:
+                self.assertGreater(limits["product_flops_per_s"], 0)
+                self.assertGreater(limits["memory_bytes_per_s"], 0)
+                for name in ("exchange_1000_s", "exchange_10000000_s"):
+                    self.assertEqual(limits[name] > 0, limits["ranks"] > 1, name)
             for step in found["steps"]:
                 self.assertEqual((step["batch"], step["parameters"]), (16, 29))
                 parts = [step[f"{name}_s"] for name in PARTS]
@@ -41,6 +42,8 @@ class BenchTest(harness.ProgramTest):
                 self.assertLess(sum(parts), step["step_s"] * (1 + SHOWN))
                 self.assertLessEqual(step["best_step_s"], step["step_s"])
                 self.assertGreater(step["of_peak"], 0)
+                self.assertGreater(step["of_memory"], 0)
+                self.assertEqual(step["of_exchange"] > 0, step["ranks"] > 1)
                 self.assertGreaterEqual(step["steps"], 5)
         self.assertEqual(os.listdir(self.folder), ["config.yaml"])
 

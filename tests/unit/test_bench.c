@@ -1,4 +1,5 @@
 /* What `lockstep bench` says of ranks that lose to fewer. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -42,9 +43,43 @@ static void test_no_batch_wins_where_computing_gains_nothing(void **state) {
   assert_int_equal(batch, 0);
 }
 
+static void assert_near(double value, double wanted) {
+  assert_true(fabs(value - wanted) < 1e-12 * wanted);
+}
+
+/* 2 ranks of 3 flop/s each do 12 in 4 s; 10 bytes in 2 s of 20 a second; the exchange of 1,000
+ * parameters and of 9,999 more at 1 us each, in the time of exchange and update. */
+static void test_ratios(void **state) {
+  (void)state;
+  lks_bench_row row = {.ranks = 2,
+                       .step = 4,
+                       .exchange = 1,
+                       .update = 2,
+                       .parameters = 10999,
+                       .flops = 12,
+                       .update_bytes = 10};
+  const lks_bench_limits limits = {.ranks = 2,
+                                   .product_flops = 3,
+                                   .memory_bytes = 20,
+                                   .exchange_small = 1.0,
+                                   .exchange_large = 1.0 + 9.999};
+  lks_bench_ratios ratios = lks_bench_compare(&row, &limits);
+  assert_near(ratios.peak, 0.5);
+  assert_near(ratios.memory, 0.25);
+  assert_near(ratios.exchange, 1.009999 / 3);
+  row.parameters = 10; /* no less than the latency */
+  assert_near(lks_bench_compare(&row, &limits).exchange, 1.0 / 3);
+  row.ranks = 1;
+  assert_true(lks_bench_compare(&row, &limits).exchange == 0.0);
+  row.flops = 0.0; /* a GPU's: not set against what the CPU can do */
+  ratios = lks_bench_compare(&row, &limits);
+  assert_true(ratios.peak == 0.0 && ratios.memory == 0.0 && ratios.exchange == 0.0);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_more_ranks_win), cmocka_unit_test(test_a_larger_batch_wins),
+      cmocka_unit_test(test_ratios), cmocka_unit_test(test_more_ranks_win),
+      cmocka_unit_test(test_a_larger_batch_wins),
       cmocka_unit_test(test_no_batch_wins_where_computing_gains_nothing)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
