@@ -1,4 +1,4 @@
-/* Compiling a model: places of all tensors, then the three programs. */
+/* Compiling a model: places of all tensors, then the four programs. */
 #include "plan/plan.h"
 
 #include <stdlib.h>
@@ -334,11 +334,10 @@ cleanup:
 }
 
 int64_t lks_plan_cut_step(const lks_op *op) {
-  /* With as many rows BLAS has enough to do. It makes large ones, and some whose inputs are a
-   * multiple of ALIASED (product.c). */
-  enum { STEP = 32, ALIASED = 64, LEAST_INPUTS = 256 };
+  /* With as many rows BLAS has enough to do. It makes large ones, and some of aliased inputs. */
+  enum { STEP = 32, LEAST_INPUTS = 256 };
   const bool large = op->inputs * op->outputs > LKS_LARGE_WEIGHTS;
-  return op->inputs >= LEAST_INPUTS && (large || op->inputs % ALIASED == 0) ? STEP : 1;
+  return op->inputs >= LEAST_INPUTS && (large || op->inputs % LKS_ALIASED_FLOATS == 0) ? STEP : 1;
 }
 
 /* The nearest place between steps of rows, none of which is short. */

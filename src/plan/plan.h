@@ -41,8 +41,10 @@ typedef enum lks_op_kind {
 } lks_op_kind;
 
 /* Large weights are more than a second cache holds beside a block's activations. Few are rows whose
- * products with them take less time than to read them twice: product.c has what was measured. */
+ * products with them take less time than to read them twice. Columns so many floats apart, or a
+ * multiple of it, fall on few sets of the first cache. product.c has what was measured. */
 #define LKS_LARGE_WEIGHTS 131072
+#define LKS_ALIASED_FLOATS 64
 #define LKS_FEW_ROWS 48
 
 /* One operation. Offsets are floats into the work arena unless said otherwise. */

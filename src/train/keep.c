@@ -53,34 +53,9 @@ static void submit(lks_trainer *trainer, const lks_checkpoint *checkpoint, bool 
   }
 }
 
-lks_status lks_trainer_save(lks_trainer *trainer, bool is_best, lks_error *err) {
-  lks_status st = LKS_OK;
-  const lks_backend *backend = &trainer->run.backend;
-  const bool root = trainer->world->rank == 0;
-  if (is_best) {
-    trainer->held.present = false; /* it is not the best any more */
-  }
-  lks_trainer_release(trainer);
-  if (root) {
-    wait_for_writer(trainer);
-  }
-  /* The one copy that a checkpoint costs the training: the writer works from it. */
-  TRY(backend->ops->snapshot(backend->state, root ? trainer->state.parameters : NULL,
-                             root ? trainer->state.slots : NULL, err));
-  trainer->saved_step = trainer->progress.step;
-  trainer->saved_at = lks_now();
-  trainer->overdue = false;
-  if (root) {
-    const lks_checkpoint checkpoint = describe_now(trainer, trainer->state.parameters);
-    submit(trainer, &checkpoint, is_best);
-  }
-cleanup:
-  return st;
-}
-
-/* ---- at the end of an epoch: the best that is held */
-
-void lks_trainer_release(lks_trainer *trainer) {
+/* Hands the best that is held to the writer, waiting for what that is writing. Rank 0 acts; all
+ * ranks call it alike, but it is not collective. */
+static void release(lks_trainer *trainer) {
   lks_held *held = &trainer->held;
   if (!held->present) {
     return;
@@ -103,11 +78,38 @@ void lks_trainer_release(lks_trainer *trainer) {
   submit(trainer, &checkpoint, true);
 }
 
+lks_status lks_trainer_save(lks_trainer *trainer, bool is_best, lks_error *err) {
+  lks_status st = LKS_OK;
+  const lks_backend *backend = &trainer->run.backend;
+  const bool root = trainer->world->rank == 0;
+  if (is_best) {
+    trainer->held.present = false; /* it is not the best any more */
+  }
+  release(trainer);
+  if (root) {
+    wait_for_writer(trainer);
+  }
+  /* The one copy that a checkpoint costs the training: the writer works from it. */
+  TRY(backend->ops->snapshot(backend->state, root ? trainer->state.parameters : NULL,
+                             root ? trainer->state.slots : NULL, err));
+  trainer->saved_step = trainer->progress.step;
+  trainer->saved_at = lks_now();
+  trainer->overdue = false;
+  if (root) {
+    const lks_checkpoint checkpoint = describe_now(trainer, trainer->state.parameters);
+    submit(trainer, &checkpoint, is_best);
+  }
+cleanup:
+  return st;
+}
+
+/* ---- at the end of an epoch: the best that is held */
+
 void lks_trainer_save_last(lks_trainer *trainer, bool state) {
   lks_error ignored; /* the first error is the one to tell */
   lks_error_clear(&ignored);
   lks_error_clear(&trainer->failure); /* told: it must not keep rank 0 from saving */
-  lks_trainer_release(trainer);
+  release(trainer);
   const int64_t step = trainer->progress.step;
   if (state && step > trainer->saved_step && lks_trainer_save(trainer, false, &ignored) != LKS_OK) {
     (void)fprintf(stderr, "lockstep: warning: no checkpoint of step %lld: %s\n", (long long)step,
@@ -190,7 +192,7 @@ lks_status lks_trainer_save_epoch(lks_trainer *trainer, bool is_best, bool due, 
   if (!waits && is_best) {
     TRY(hold(trainer, err));
   } else if (waits && trainer->held.present && !is_best) {
-    lks_trainer_release(trainer);
+    release(trainer);
   } else if (waits) {
     TRY(lks_trainer_save(trainer, is_best, err));
   }

@@ -1,5 +1,5 @@
-/* The steps of an epoch. Between the first and the last nothing is allocated and no file is
- * touched here: the loader and the writer have threads for that.
+/* The steps of an epoch. A step allocates nothing and touches no file: the loader and the writer
+ * have threads for that. A checkpoint within the epoch, and a line drawn on a terminal, do.
  *
  * A backend with a lag D gives, when step k is queued, the control block of step k - D. So there
  * are two positions: `queue` is how far steps were handed out, `progress` how far their blocks

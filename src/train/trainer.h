@@ -121,10 +121,6 @@ lks_status lks_trainer_save(lks_trainer *trainer, bool is_best, lks_error *err) 
 lks_status lks_trainer_save_epoch(lks_trainer *trainer, bool is_best, bool due,
                                   lks_error *err) LKS_MUST_USE;
 
-/* Hands the best that is held to the writer, waiting for what that is writing. Rank 0 acts; to be
- * called on all ranks alike, but not collective. */
-void lks_trainer_release(lks_trainer *trainer);
-
 /* Where all ranks have an error that they agreed on, and no step is queued: releases the best that
  * is held, and with `state` saves what was trained, if that is not saved yet; waits, and warns
  * where it came to nothing. Collective. */

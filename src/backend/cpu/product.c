@@ -15,9 +15,9 @@
  * 2.4 for the weights' gradient; 64x784x128 1.1 for both.
  *
  * Beyond SMALL, gradients of weights are ours only where a's columns, read across its rows, don't
- * lie a multiple of ALIASED floats apart: those fall on few sets of the first cache, so with 256
- * inputs and 256 rows BLAS, which copies them, is 1.15 times faster. */
-enum { SMALL = 8192, ALIASED = 64 };
+ * lie a multiple of LKS_ALIASED_FLOATS apart: those fall on few sets of the first cache, so with
+ * 256 inputs and 256 rows BLAS, which copies them, is 1.15 times faster. */
+enum { SMALL = 8192 };
 
 enum { MOST_LANES = 16, DEPTH = 512 }; /* a panel of DEPTH rows is copied to the stack */
 enum { LINE = 16 };                    /* floats of a cache line */
@@ -284,7 +284,7 @@ static void run_narrow(const lks_product *p, const cpu_level *level) {
 }
 
 bool lks_product_is_own(const lks_product *p) {
-  const bool aliased = p->a_depth != 1 && p->a_depth % ALIASED == 0;
+  const bool aliased = p->a_depth != 1 && p->a_depth % LKS_ALIASED_FLOATS == 0;
   return find_level() != NULL && (p->few || p->weights <= (aliased ? SMALL : LKS_LARGE_WEIGHTS));
 }
 
