@@ -75,11 +75,7 @@ static lks_status compare_settings(lks_trainer *trainer, const char *stored, con
   TRY(lks_settings_parse(stored, "the stored configuration", NULL, 0, &old, err));
   take_names(&old->data.train, &trainer->settings->data.train);
   take_names(&old->data.validation, &trainer->settings->data.validation);
-  const lks_node *old_root = lks_options_emit(lks_setting_rows, old, &arena);
-  const lks_node *new_root = lks_options_emit(lks_setting_rows, trainer->settings, &arena);
-  TRY_ALLOC(old_root);
-  TRY_ALLOC(new_root);
-  TRY(lks_options_compare(lks_setting_rows, old_root, new_root, &arena, &differences, &count, err));
+  TRY(lks_settings_compare(old, trainer->settings, &arena, &differences, &count, err));
   const bool windows = trainer->settings->data.order == LKS_ORDER_WINDOWS;
   same->same_length = same->same_epoch = true;
   same->same_best = strcmp(old->checkpoint.best, trainer->settings->checkpoint.best) == 0;

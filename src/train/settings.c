@@ -397,3 +397,16 @@ cleanup:
   lks_arena_free(&arena);
   return st;
 }
+
+lks_status lks_settings_compare(const lks_settings *old, const lks_settings *present,
+                                lks_arena *arena, lks_difference **out, int *count,
+                                lks_error *err) {
+  lks_status st = LKS_OK;
+  const lks_node *old_root = lks_options_emit(lks_setting_rows, old, arena);
+  const lks_node *new_root = lks_options_emit(lks_setting_rows, present, arena);
+  TRY_ALLOC(old_root);
+  TRY_ALLOC(new_root);
+  TRY(lks_options_compare(lks_setting_rows, old_root, new_root, arena, out, count, err));
+cleanup:
+  return st;
+}

@@ -69,6 +69,11 @@ lks_status lks_settings_parse(const char *text, const char *name, const char *co
 lks_status lks_settings_print(const lks_settings *settings, char **text,
                               lks_error *err) LKS_MUST_USE;
 
+/* What differs between two effective configurations: *out has *count rows, in the arena. */
+lks_status lks_settings_compare(const lks_settings *old, const lks_settings *present,
+                                lks_arena *arena, lks_difference **out, int *count,
+                                lks_error *err) LKS_MUST_USE;
+
 /* A value that `monitor` and `best` may name: "loss", "val_loss", a metric, "val_" and a metric.
  * *index: -1 the loss, else the metric; *validation, *higher: whether more is better.
  * False when the run has no such value. */

@@ -100,11 +100,7 @@ static lks_status compare_model(const lks_settings *old, const lks_settings *pre
   lks_text text = {0};
   lks_difference *differences = NULL;
   int count = 0;
-  const lks_node *old_root = lks_options_emit(lks_setting_rows, old, &arena);
-  const lks_node *new_root = lks_options_emit(lks_setting_rows, present, &arena);
-  TRY_ALLOC(old_root);
-  TRY_ALLOC(new_root);
-  TRY(lks_options_compare(lks_setting_rows, old_root, new_root, &arena, &differences, &count, err));
+  TRY(lks_settings_compare(old, present, &arena, &differences, &count, err));
   for (int i = 0; i < count; ++i) {
     const bool scaling = starts_with(differences[i].key, "data.scaling");
     if (scaling || starts_with(differences[i].key, "model")) {
