@@ -90,13 +90,15 @@ static void report_provenance(lks_report *report, const lks_provenance *from) {
 }
 
 static void report_data(lks_report *report, const lks_provenance *from) {
-  char bytes[32], hash[24];
+  char bytes[32], hash[24], validation[24];
   json_t *into = lks_report_object(report, report->json, "data");
   (void)snprintf(hash, sizeof hash, "%016" PRIx64, from->data_hash);
+  (void)snprintf(validation, sizeof validation, "%016" PRIx64, from->validation_hash);
   lks_report_text(report, into, "file", "data", from->data_file);
   lks_report_set(report, into, "bytes", json_integer((json_int_t)from->data_bytes));
   lks_report_string(report, into, "modified", from->data_modified);
   lks_report_string(report, into, "hash", hash);
+  lks_report_string(report, into, "validation_hash", validation);
   lks_report_line(report, "", "hash %s, %s%s%s", hash,
                   lks_format_bytes(bytes, (double)from->data_bytes),
                   from->data_modified != NULL ? ", of " : "",

@@ -353,6 +353,9 @@ lks_status lks_data_open(lks_world *world, const lks_data_request *request, lks_
   if (request->need_train) {
     TRY(lks_source_fingerprint(state->train, world, &state->data.fingerprint, err));
   }
+  if (request->need_train && state->validation != NULL) {
+    TRY(lks_source_fingerprint(state->validation, world, &state->data.validation_fingerprint, err));
+  }
   TRY(lks_agree(world, make_tables(world, state, request, &train, &validation, err), err));
   TRY(lks_data_place(world, request, &state->data, err));
 cleanup:

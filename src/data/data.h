@@ -113,7 +113,8 @@ typedef struct lks_data {
   int64_t memory_bytes;                 /* rows that the node holds; each rank needs another 8 MiB,
                                            or a chunk, to read into */
   uint64_t fingerprint;                 /* of the training source; 0 without need_train */
-  char note[256];                       /* for the summary: ranks hold copies, and why; mostly "" */
+  uint64_t validation_fingerprint; /* of the validation's own source; 0: none, or no training */
+  char note[256];                  /* for the summary: ranks hold copies, and why; mostly "" */
   lks_arena arena;
 } lks_data;
 

@@ -93,7 +93,7 @@ cleanup:
 
 static lks_status store_provenance(const lks_provenance *provenance, lks_h5 *file, lks_error *err) {
   lks_status st = LKS_OK;
-  char hash[24];
+  char hash[24], validation[24];
   TRY(lks_h5_group(file, provenance_group, err));
   for (size_t i = 0; i < COUNT(provenance_texts); ++i) {
     const text_field *one = &provenance_texts[i];
@@ -104,9 +104,11 @@ static lks_status store_provenance(const lks_provenance *provenance, lks_h5 *fil
     }
   }
   (void)snprintf(hash, sizeof(hash), "%016" PRIx64, provenance->data_hash);
+  (void)snprintf(validation, sizeof(validation), "%016" PRIx64, provenance->validation_hash);
   TRY(lks_h5_attr_int64(file, provenance_group, "ranks", provenance->ranks, err));
   TRY(lks_h5_attr_int64(file, provenance_group, "data_bytes", provenance->data_bytes, err));
   TRY(lks_h5_attr_text(file, provenance_group, "data_hash", hash, err));
+  TRY(lks_h5_attr_text(file, provenance_group, "validation_hash", validation, err));
 cleanup:
   return st;
 }
@@ -230,6 +232,8 @@ static lks_status load_provenance(lks_h5 *file, lks_arena *arena, lks_provenance
   TRY(lks_h5_attr_read_int64(file, provenance_group, "ranks", &provenance->ranks, err));
   TRY(lks_h5_attr_read_int64(file, provenance_group, "data_bytes", &provenance->data_bytes, err));
   TRY(load_number(file, provenance_group, "data_hash", 16, &provenance->data_hash, arena, err));
+  TRY(load_number(file, provenance_group, "validation_hash", 16, &provenance->validation_hash,
+                  arena, err));
 cleanup:
   return st;
 }

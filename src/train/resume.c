@@ -108,15 +108,18 @@ cleanup:
 static lks_status check_data(const lks_trainer *trainer, const lks_checkpoint *stored,
                              continuity *same, lks_error *err) {
   lks_status st = LKS_OK;
-  if (stored->provenance.data_hash == trainer->run.data->fingerprint) {
+  const uint64_t validation = stored->provenance.validation_hash; /* 0: an older version's */
+  const bool same_train = stored->provenance.data_hash == trainer->run.data->fingerprint;
+  if (same_train && (validation == 0 || validation == trainer->run.data->validation_fingerprint)) {
     goto cleanup;
   }
   if (trainer->settings->checkpoint.resume != LKS_RESUME_REQUIRED) {
-    FAIL(LKS_CONFIG, REMEDY, "%s holds a run on other data: the content of data.train differs",
-         trainer->settings->run.folder);
+    FAIL(LKS_CONFIG, REMEDY, "%s holds a run on other data: the content of data.%s differs",
+         trainer->settings->run.folder, same_train ? "validation" : "train");
   }
   (void)printf("Going on with other data.\n");
-  same->same_epoch = same->same_best = same->same_monitor = false;
+  same->same_epoch = same->same_epoch && same_train;
+  same->same_best = same->same_monitor = false;
 cleanup:
   return st;
 }

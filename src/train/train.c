@@ -29,7 +29,8 @@ static lks_status describe_source(lks_trainer *trainer, lks_error *err) {
       .backend = trainer->run.backend.ops->name,
       .ranks = trainer->world->size,
       .data_file = path,
-      .data_hash = trainer->run.data->fingerprint};
+      .data_hash = trainer->run.data->fingerprint,
+      .validation_hash = trainer->run.data->validation_fingerprint};
   if (path[0] != '\0' && stat(path, &file) == 0) {
     struct tm parts;
     provenance->data_bytes = (int64_t)file.st_size;

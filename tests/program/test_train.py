@@ -318,6 +318,26 @@ class AgainTest(TrainTest):
         self.write_h5("data.h5", x=x, y=y)
         self.refuse(["data", "run.folder="], "train.epochs=4")
 
+    def test_another_validation_is_refused(self):
+        """Its values, the best among them, would say nothing of those before."""
+        x, y = regression_rows(30, seed=3)
+        table = {"file": "held.h5", "features": "x", "targets": "y"}
+        self.write_h5("held.h5", x=x, y=y)
+        config = self.write_config(regression_config(data={"validation": table}), "held.yaml")
+        self.succeed("train", config, "run.folder=held")
+        os.rename(self.path("held.h5"), self.path("moved.h5"))
+        line = ["train", config, "run.folder=held"]
+        moved = "data.validation.file=moved.h5"
+        self.succeed(*line, moved, "train.epochs=4", ranks=2)
+        self.write_h5("held.h5", x=x[::-1], y=y[::-1])
+        words = ["other data", "the content of data.validation differs", "run.folder=NEW"]
+        for ranks in (0, 2):
+            self.fail_with(2, words, *line, "train.epochs=5", ranks=ranks)
+        more = ["checkpoint.resume=required", "train.epochs=5"]
+        self.assertIn("Going on with other data.", self.succeed(*line, *more).out)
+        log = harness.read_log(self.path("held"))
+        self.assertEqual([e["epoch"] for e in log if e["event"] == "epoch"], [1, 2, 3, 4, 5])
+
     def test_init_from_acts_at_a_fresh_start(self):
         weights = self.path("run", "model.weights.h5")
         self.succeed("train", self.config, f"train.init_from={weights}", "run.folder=warm")

@@ -130,7 +130,8 @@ static inline void small_checkpoint(small_model *made) {
                                      .data_file = "x.h5",
                                      .data_bytes = 1234,
                                      .data_modified = "2026-01-01T00:00:00Z",
-                                     .data_hash = 0xfedcba9876543210u};
+                                     .data_hash = 0xfedcba9876543210u,
+                                     .validation_hash = 0x1032547698badcfeu};
 }
 
 static inline void small_free(small_model *made) {

@@ -62,6 +62,7 @@ static void check_state(const lks_checkpoint *got, const lks_checkpoint *put) {
   assert_int_equal(got->provenance.ranks, 2);
   assert_int_equal(got->provenance.data_bytes, 1234);
   assert_true(got->provenance.data_hash == put->provenance.data_hash);
+  assert_true(got->provenance.validation_hash == put->provenance.validation_hash);
 }
 
 static void test_round_trip(void **state) {
