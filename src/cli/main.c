@@ -165,11 +165,11 @@ static void choose_blas_kernels(char **argv) {
   }
 }
 
-/* What was printed is the result of all commands but train, which keeps its own in files: where it
- * could not be written, they failed. */
+/* What was printed is the result of all commands but train, which keeps its own in files, unless
+ * it prints a plan: where it could not be written, they failed. */
 static int printed(const lks_cli *cli, int code) {
   const bool failed = ferror(stdout) != 0;
-  if (cli->command != NULL && strcmp(cli->command->name, "train") == 0) {
+  if (cli->command != NULL && strcmp(cli->command->name, "train") == 0 && !cli->flags.dry_run) {
     return code;
   }
   if ((fflush(stdout) != 0 || failed) && code == 0) {

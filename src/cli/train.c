@@ -1,4 +1,6 @@
 /* lockstep train */
+#include <signal.h>
+
 #include "cli/cli.h"
 #include "device/exclude.h"
 
@@ -12,6 +14,8 @@ static lks_status run(lks_cli *cli, lks_error *err) {
   lks_status st = LKS_OK;
   const lks_train_request request = {
       .dry_run = cli->flags.dry_run, .overwrite = cli->flags.overwrite, .command = cli->line};
+  /* What it prints is not its result: a reader that goes away (a pager, tee) must not end it. */
+  (void)signal(SIGPIPE, SIG_IGN);
   TRY(lks_exclude_hosts(cli->world, cli->flags.exclude_host, err));
   TRY(lks_train(cli->world, cli->settings, &request, err));
 cleanup:
@@ -23,8 +27,8 @@ const lks_command lks_command_train = {
     .operands = "CONFIG [KEY=VALUE ...]",
     .help = "train a network, or continue where a run was stopped",
     .more = "Trains on the rows that CONFIG (YAML) names and keeps everything in run.folder. Run\n"
-            "again to continue: a run resumes from its newest sound checkpoint. TERM, INT or USR1\n"
-            "to any rank, train.max_time, or a file STOP in the run folder save and exit 75.",
+            "again to continue: a run resumes from its newest sound checkpoint. TERM, INT, HUP or\n"
+            "USR1 to any rank, train.max_time, or a file STOP in the run folder save and exit 75.",
     .flags = flags,
     .least = 1,
     .most = 1,

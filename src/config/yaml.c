@@ -78,17 +78,34 @@ static lks_status fail_at(builder *b, yaml_mark_t mark, const char *remedy, cons
   return lks_node_fail(&node, name_here(b), b->err, remedy, "%s", message);
 }
 
-/* Tells a user whose line begins with a tab so: the library only says "any token". */
-static bool line_has_tab(const builder *b, size_t line) {
+/* The beginning of a line, from 0; the text's end where it has fewer. */
+static const char *find_line(const builder *b, size_t line) {
   const char *c = b->text;
   const char *end = b->text + b->length;
   for (; line > 0 && c < end; ++c) {
     line -= *c == '\n';
   }
+  return c;
+}
+
+/* Tells a user whose line begins with a tab so: the library only says "any token". */
+static bool line_has_tab(const builder *b, size_t line) {
+  const char *c = find_line(b, line);
+  const char *end = b->text + b->length;
   while (c < end && *c == ' ') {
     ++c;
   }
   return c < end && *c == '\t';
+}
+
+/* Whether there is a variable in it, whose braces are YAML's within a mapping in braces. */
+static bool line_has_variable(const builder *b, size_t line) {
+  const char *end = b->text + b->length;
+  bool found = false;
+  for (const char *c = find_line(b, line); c + 1 < end && *c != '\n'; ++c) {
+    found = found || (c[0] == '$' && c[1] == '{');
+  }
+  return found;
 }
 
 static lks_status fail_syntax(builder *b, const yaml_parser_t *parser) {
@@ -110,6 +127,8 @@ static lks_status fail_syntax(builder *b, const yaml_parser_t *parser) {
   const char *remedy = b->fixed ? "put quotes around the value" : "correct the YAML there";
   if (!b->fixed && line_has_tab(b, mark.line)) {
     remedy = "indent with spaces, not with tabs";
+  } else if (!b->fixed && line_has_variable(b, mark.line)) {
+    remedy = "put quotes around a value with a variable in it, as in \"${NAME}/x.h5\"";
   }
   return fail_at(b, mark, remedy, "%s%s%s", parser->context != NULL ? parser->context : "",
                  parser->context != NULL ? ": " : "", problem);

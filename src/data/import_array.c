@@ -65,6 +65,10 @@ lks_status lks_import_array_check(lks_import_array *array, const lks_import_read
     return lks_fail(err, LKS_DATA, "save an array with rows", "%s: a single number, not an array",
                     array->path);
   }
+  if (array->rank > LKS_H5_MAX_RANK - 1) { /* in chunks, HDF5 has a dimension less */
+    return lks_fail(err, LKS_DATA, "reshape it", "%s: %d dimensions, at most %d are written",
+                    array->path, array->rank, LKS_H5_MAX_RANK - 1);
+  }
   int64_t bytes = array->bytes;
   array->row_elements = 1;
   for (int i = 0; i < array->rank; ++i) {

@@ -24,6 +24,9 @@ static lks_status no_column(const lks_import_table *table, const char *wanted, l
   const lks_status st = lks_fail(err, LKS_USAGE, "give column names, or numbers from 1",
                                  "%s: no column '%s' (has %s)", table->path, wanted,
                                  has.data != NULL && !has.failed ? has.data : "others");
+  if (table->names != NULL) {
+    (void)lks_import_advise_delimiter(table->columns, table->names[0], err);
+  }
   lks_text_free(&has);
   return st;
 }

@@ -108,6 +108,10 @@ void lks_csv_end(lks_csv *csv);
  * records; one before a record is an error. */
 lks_status lks_csv_next(lks_csv *csv, bool *more, lks_error *err) LKS_MUST_USE;
 
+/* Where a CSV of one column has what separates columns elsewhere, in `text`, advises to say so.
+ * Returns whether it did. */
+bool lks_import_advise_delimiter(int columns, const char *text, lks_error *err);
+
 static inline char *lks_csv_field(const lks_csv *csv, int index) {
   return csv->bytes + csv->starts[index];
 }

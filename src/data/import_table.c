@@ -65,6 +65,16 @@ static bool is_sole_target(const lks_import_table *table, int column) {
   return table->part_count == 2 && targets->count == 1 && targets->columns[0] == column;
 }
 
+bool lks_import_advise_delimiter(int columns, const char *text, lks_error *err) {
+  const char *other = columns == 1 ? strpbrk(text, ";\t|,") : NULL;
+  if (other != NULL) {
+    lks_advise(err, "if '%s' separates the columns, say --delimiter '%s'",
+               *other == '\t' ? "\\t" : (char[2]){*other, '\0'},
+               *other == '\t' ? "\\t" : (char[2]){*other, '\0'});
+  }
+  return other != NULL;
+}
+
 /* Why a cell is text, as far as one can tell: the wrong delimiter above all. number_line is where
  * its column has a number, 0 where that is not what makes it wrong. */
 static lks_status not_a_number(const lks_import_table *table, int64_t line, int column,
@@ -80,12 +90,10 @@ static lks_status not_a_number(const lks_import_table *table, int64_t line, int 
       but.data != NULL ? but.data : "");
   lks_text_free(&where);
   lks_text_free(&but);
-  const char *other = strpbrk(text, ";\t|,");
-  if (table->columns == 1 && other != NULL) {
-    lks_advise(err, "if '%s' separates the columns, say --delimiter '%s'",
-               *other == '\t' ? "\\t" : (char[2]){*other, '\0'},
-               *other == '\t' ? "\\t" : (char[2]){*other, '\0'});
-  } else if (has_commas(text)) {
+  if (lks_import_advise_delimiter(table->columns, text, err)) {
+    return st;
+  }
+  if (has_commas(text)) {
     lks_advise(err, "write numbers with a decimal point%s",
                is_sole_target(table, column) ? ", or class names with a letter in each" : "");
   } else if (is_sole_target(table, column)) {
@@ -211,9 +219,14 @@ cleanup:
   return st;
 }
 
-static lks_status ambiguous(const lks_import_table *table, lks_error *err) {
-  return lks_fail(err, LKS_DATA, "say --header yes or --header no",
-                  "%s:1: cannot tell whether this line names the columns or is a row", table->path);
+static lks_status ambiguous(const lks_import_table *table, lks_csv *csv, lks_error *err) {
+  const lks_status st =
+      lks_fail(err, LKS_DATA, "say --header yes or --header no",
+               "%s:1: cannot tell whether this line names the columns or is a row", table->path);
+  if (csv->count > 0) {
+    (void)lks_import_advise_delimiter(csv->count, lks_csv_field(csv, 0), err);
+  }
+  return st;
 }
 
 /* What the cells of a first line are. */
@@ -249,7 +262,7 @@ static lks_status detect_header(lks_csv *csv, lks_import_table *table, lks_error
   const lks_first_line line = look_at(csv, is_text);
   table->header = false;
   if (line.counts || (line.texts > 0 && line.values)) {
-    TRY(ambiguous(table, err));
+    TRY(ambiguous(table, csv, err));
   }
   if (line.texts == 0) {
     goto cleanup;
@@ -262,7 +275,7 @@ static lks_status detect_header(lks_csv *csv, lks_import_table *table, lks_error
                                                         LKS_CELL_NUMBER);
   }
   if (!table->header) {
-    TRY(ambiguous(table, err));
+    TRY(ambiguous(table, csv, err));
   }
 
 cleanup:

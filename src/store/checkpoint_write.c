@@ -283,6 +283,9 @@ static lks_status read_back(const char *aside, const char *path, lks_error *err)
     *err = found;
     return st;
   }
+  if (st != LKS_OK && access(aside, F_OK) != 0) { /* its folder was moved or removed */
+    return lks_fail_write(err, path, errno);
+  }
   if (st != LKS_OK || !sealed) {
     return lks_fail(err, LKS_STORAGE, "do not trust this disk; write to another",
                     "cannot write %s: what was read back differs from what was written", path);

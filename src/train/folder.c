@@ -95,12 +95,32 @@ static bool same_file(const char *a, const char *b) {
 
 #define REMEDY "use run.folder=NEW for another run, or --overwrite to begin anew"
 
+/* A run begun anew removes what an earlier one left: none of it may be what it reads. */
+static lks_status check_not_read(const lks_settings *settings, lks_error *err) {
+  lks_status st = LKS_OK;
+  const char *const read[] = {settings->data.train.file, settings->data.validation.file,
+                              settings->data.test.file};
+  char path[4200];
+  for (size_t i = 0; i < sizeof run_files / sizeof *run_files; ++i) {
+    (void)snprintf(path, sizeof path, "%s/%s", settings->run.folder, run_files[i]);
+    for (size_t k = 0; k < sizeof read / sizeof *read; ++k) {
+      if (read[k] != NULL && same_file(path, read[k])) {
+        FAIL(LKS_CONFIG, "keep it in another folder, or use run.folder=NEW",
+             "%s is data of this run, and would be removed or written over by it", path);
+      }
+    }
+  }
+cleanup:
+  return st;
+}
+
 lks_status lks_trainer_check_folder(const lks_trainer *trainer, lks_error *err) {
   lks_status st = LKS_OK;
   const lks_settings *settings = trainer->settings;
   const bool overwrite = trainer->request->overwrite;
   const char *const told[] = {"log.jsonl", "history.h5"};
   char path[4200];
+  TRY(check_not_read(settings, err));
   if (trainer->newest != NULL) {
     goto cleanup;
   }

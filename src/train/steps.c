@@ -7,7 +7,9 @@
  * parameters or at the epoch's sums (saving, stopping, comparing, validating) drains first, and
  * all ranks do so after the same step: for they decide by the step's number, or by blocks that
  * they have alike. Without a lag the two positions are always one. */
+#include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "train/trainer.h"
@@ -204,11 +206,14 @@ lks_status lks_trainer_stop(lks_trainer *trainer, lks_error *err) {
   TRY(lks_trainer_settle(trainer, err));
   if (trainer->world->rank == 0) {
     const char *reason = lks_stop_signal();
-    char path[4096];
+    char path[4096], kept[4200] = "";
     if (lks_watchdog_saw_stop_file(trainer->world)) {
       reason = "the STOP file";
       (void)snprintf(path, sizeof path, "%s/STOP", settings->run.folder);
-      (void)unlink(path);
+      if (unlink(path) != 0 && errno != ENOENT) {
+        (void)snprintf(kept, sizeof kept, "%s cannot be removed (%s), and stops every run: ", path,
+                       strerror(errno));
+      }
     }
     if (reason == NULL) {
       reason =
@@ -216,9 +221,13 @@ lks_status lks_trainer_stop(lks_trainer *trainer, lks_error *err) {
               ? "train.max_time"
               : "another rank's signal";
     }
-    st = lks_fail(err, LKS_STOPPED, "run the same command again to continue",
+    st = lks_fail(err, LKS_STOPPED, NULL,
                   "stopped by %s at step %lld of epoch %lld, checkpoint written", reason,
                   (long long)trainer->progress.step, (long long)trainer->progress.epoch + 1);
+    lks_advise(err,
+               kept[0] != '\0' ? "%sremove it, then run the same command again to continue"
+                               : "%srun the same command again to continue",
+               kept);
   }
   st = lks_agree(trainer->world, st, err);
 cleanup:

@@ -141,6 +141,12 @@ static lks_status look(const lks_settings *settings, bool of_run, lks_stored *st
                        lks_arena *arena, lks_error *err) {
   lks_status st = LKS_OK;
   lks_checkpoint checkpoint = {0};
+  const char *kept = lks_arena_print(arena, "%s/checkpoints", settings->run.folder);
+  TRY_ALLOC(kept);
+  if (of_run && access(stored->path, F_OK) != 0 && access(kept, F_OK) != 0) {
+    FAIL(LKS_STORAGE, "train first, or name another run.folder, or a file by --checkpoint",
+         "%s: there is no such file: no run was begun in this folder", stored->path);
+  }
   if (of_run && access(stored->path, F_OK) != 0) {
     st = lks_fail(err, LKS_STORAGE, NULL, "%s: there is no such file: the run is not complete",
                   stored->path);

@@ -11,7 +11,13 @@ static volatile sig_atomic_t stop_time; /* tenths of a second, when the first on
 
 static int depth; /* catches not yet released; main thread */
 
-static const int caught[] = {SIGTERM, SIGINT, SIGUSR1};
+static const int caught[] = {SIGTERM, SIGINT, SIGUSR1, SIGHUP};
+
+/* nohup has it ignored: the run is to outlive its terminal. */
+static bool is_left_alone(int number) {
+  struct sigaction now;
+  return number == SIGHUP && sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
+}
 
 static void note(int number) {
   struct timespec now;
@@ -35,7 +41,7 @@ lks_status lks_stop_catch(lks_error *err) {
   action.sa_flags = SA_RESTART;
   (void)sigemptyset(&action.sa_mask);
   for (size_t i = 0; i < sizeof caught / sizeof *caught; ++i) {
-    if (sigaction(caught[i], &action, NULL) != 0) {
+    if (!is_left_alone(caught[i]) && sigaction(caught[i], &action, NULL) != 0) {
       FAIL(LKS_INTERNAL, NULL, "cannot catch signal %d: %s", caught[i], strerror(errno));
     }
   }
@@ -51,6 +57,8 @@ const char *lks_stop_signal(void) {
     return "SIGINT";
   case SIGUSR1:
     return "SIGUSR1";
+  case SIGHUP:
+    return "SIGHUP";
   default:
     return NULL;
   }
@@ -68,7 +76,9 @@ void lks_stop_release(void) {
     return;
   }
   for (size_t i = 0; i < sizeof caught / sizeof *caught; ++i) {
-    (void)signal(caught[i], SIG_DFL);
+    if (!is_left_alone(caught[i])) {
+      (void)signal(caught[i], SIG_DFL);
+    }
   }
   stop_signal = 0;
 }

@@ -1,4 +1,5 @@
-/* Requests to stop: TERM, INT and USR1, and whatever else asks for a clean end.
+/* Requests to stop: TERM, INT, USR1 and HUP (unless that was ignored, as by nohup), and whatever
+ * else asks for a clean end.
  *
  * The handlers only note the signal; the training loop votes with the next step, so that every
  * rank saves at the same one. The flag is one of the project's two process-wide things. */

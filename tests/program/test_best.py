@@ -264,6 +264,17 @@ class OutputTest(harness.ProgramTest):
             self.assertIn("cannot write to standard output: No space left", err)
         again = ["train", self.config, "--overwrite"]
         self.assertEqual(self.under('exec "$@" >/dev/full', *again), (0, ""))
+        code, err = self.under('exec "$@" >/dev/full', *again, "--dry-run")
+        self.assertEqual(code, 7, err)
+        self.assertIn("cannot write to standard output", err)
+
+    def test_a_reader_that_goes_away(self):
+        """A pager that is left does not end a training: its results are in files."""
+        line = ["train", self.config, "--overwrite", "train.epochs=300"]
+        script = '{ "$@"; echo $? >code; } | head -1 >/dev/null'
+        self.assertEqual(self.under(script, *line), (0, ""))
+        self.assertEqual(harness.read_text(self.path("code")), "0\n")
+        self.assertEqual(harness.read_log(self.path("run"))[-1]["reason"], "done")
 
     def test_limit_of_address_space(self):
         """MPI_Init would fail in its own words; OpenBLAS' threads, that cannot have their memory,

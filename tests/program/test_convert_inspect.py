@@ -118,6 +118,15 @@ class ConvertTest(harness.ProgramTest):
         self.refuse(2, ["good.csv", "nosuch", "a, b"], *line)
         self.refuse(2, r"OUT\.h5|\.h5", "good.csv")
         np.save(self.path("array.npy"), np.zeros(3))
+        for name, sign, said in (("s.csv", ";", ";"), ("t.csv", "\t", r"\\t")):
+            words = f"if '{said}' separates the columns, say --delimiter '{said}'"
+            self.write_text(name, "a,b,y\n1,2,3\n".replace(",", sign))
+            self.refuse(3, words, name, "out.h5")
+            self.refuse(2, words, name, "out.h5", "--header", "yes", "--targets", "y")
+        np.save(self.path("deep.npy"), np.zeros((3,) + (1,) * 31))
+        self.refuse(3, ["deep.npy", "32 dimensions, at most 31", "reshape"], "deep.npy", "out.h5")
+        np.save(self.path("fits.npy"), np.zeros((3,) + (1,) * 30))
+        self.succeed("convert", "fits.npy", "fits.h5")
         for flag, value in (("--delimiter", ";"), ("--header", "no")):
             words = ["array.npy", "no CSV", f"leave {flag} out"]
             self.refuse(2, words, "array.npy", "out.h5", flag, value)

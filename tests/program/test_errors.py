@@ -162,6 +162,20 @@ class DataErrorTest(ErrorTest):
         config = regression_config(loss="binary_crossentropy", metrics=[])
         self.refuse(["data.h5", "'y'", "row 3", "0 to 1"], config)
 
+    def test_validation_of_nothing(self):
+        words = ["neither a fraction above 0 nor a table", "remove data.validation"]
+        x, y = regression_rows()
+        self.write_h5("data.h5", x=x, y=y)
+        config = self.write_config(regression_config())
+        self.fail_with(2, words, "train", config, "data.validation=0")
+
+    def test_variable_in_braces(self):
+        """YAML takes the braces of ${NAME} for its own within a mapping in braces."""
+        text = "data: {train: {file: ${HOME}/x.h5, features: x}}\nmodel: []\n"
+        self.write_text("flow.yaml", text)
+        words = ["flow.yaml:1", r"put quotes around a value with a variable .*\"\$\{NAME\}/x.h5\""]
+        self.fail_with(2, words, "train", "flow.yaml")
+
     def test_validation_columns_differ(self):
         x, y = regression_rows()
         self.write_h5("data.h5", x=x, y=y, x_val=x[:, :5], y_val=y)
@@ -327,6 +341,12 @@ class StorageErrorTest(ErrorTest):
                 f.write("not a checkpoint\n" * 100)
 
         self.refuse_checkpoint(["HDF5"], scribble)
+
+    def test_no_run(self):
+        """No run was ever begun there: no advice to look at its checkpoints."""
+        for line in (["evaluate"], ["predict", "--in", self.data, "--out", "out.h5"]):
+            words = ["no such file: no run was begun in this folder", "train first"]
+            self.fail_with(7, words, line[0], self.config, *line[1:])
 
     def test_hdf5_that_is_no_checkpoint(self):
         """A data file named as one: told apart from damage."""

@@ -110,6 +110,23 @@ class SignalTest(ResumeTest):
     def test_usr1_to_the_last_of_three(self):
         self.stop_by(signal.SIGUSR1, 3, 2)
 
+    def test_hup_alone(self):
+        self.stop_by(signal.SIGHUP, 0, 0)
+
+    def test_hup_that_nohup_ignores(self):
+        """Ignored from the start, as below nohup, it stays so: HUP, then TERM, is one request."""
+        previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            running = self.begin(0)
+        finally:
+            signal.signal(signal.SIGHUP, previous)
+        running.signal_rank(0, signal.SIGHUP)
+        time.sleep(0.5)
+        self.assertIsNone(running.process.poll())
+        running.signal_rank(0, signal.SIGTERM)
+        self.check_stopped(running)
+        self.assertIn("SIGTERM", running.text())
+
     def test_term_to_the_launcher(self):
         """As a scheduler does: mpirun passes it on to all."""
         running = self.begin(2)
@@ -125,6 +142,16 @@ class StopTest(ResumeTest):
         self.check_stopped(running)
         self.assertFalse(os.path.exists(self.path("run", "STOP")))
         self.compare_with_uninterrupted(2)
+
+    def test_stop_file_that_stays(self):
+        """It would stop every run that continues this one: said, with what to do."""
+        running = self.begin(0)
+        os.mkdir(self.path("run", "STOP"))
+        self.check_stopped(running)
+        self.assertRegex(
+            running.text(),
+            r"run/STOP cannot be removed \(.*\), and stops every run: remove it, then run the same",
+        )
 
     def test_stop_file_of_before(self):
         """One that lies there at the start ends the new run too, as its writer wanted."""

@@ -338,6 +338,16 @@ class AgainTest(TrainTest):
         log = harness.read_log(self.path("held"))
         self.assertEqual([e["epoch"] for e in log if e["event"] == "epoch"], [1, 2, 3, 4, 5])
 
+    def test_own_data_are_not_overwritten(self):
+        """A table in the run folder, by a name that a run begun anew removes."""
+        table = self.path("run", "history.h5")
+        shutil.copy(self.data, table)
+        words = ["history.h5 is data of this run", "keep it in another folder"]
+        for ranks in (0, 2):
+            line = ["train", self.config, "--overwrite", f"data.train.file={table}"]
+            self.fail_with(2, words, *line, ranks=ranks)
+        self.assertEqual(os.path.getsize(table), os.path.getsize(self.data))
+
     def test_init_from_acts_at_a_fresh_start(self):
         weights = self.path("run", "model.weights.h5")
         self.succeed("train", self.config, f"train.init_from={weights}", "run.folder=warm")
