@@ -279,4 +279,5 @@ const lks_command lks_command_bench = {
     .least = 0,
     .most = 1,
     .configured = true,
+    .keeps_nothing = true,
     .run = run};

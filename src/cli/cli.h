@@ -57,9 +57,10 @@ struct lks_command {
   const char *help;     /* one line */
   const char *more;     /* a paragraph for its own --help; may be NULL */
   const lks_flag *flags;
-  int least, most; /* operands */
-  bool configured; /* its operand names a configuration; KEY=VALUE are overrides */
-  bool single;     /* one rank, without MPI */
+  int least, most;    /* operands */
+  bool configured;    /* its operand names a configuration; KEY=VALUE are overrides */
+  bool keeps_nothing; /* a signal may end it at once */
+  bool single;        /* one rank, without MPI */
   lks_status (*run)(lks_cli *cli, lks_error *err);
 };
 

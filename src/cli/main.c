@@ -89,7 +89,7 @@ static double timeout_of(const lks_cli *cli) {
 /* From here on no wait is for ever, and a signal asks for a clean end where there is one. */
 static lks_status watch_ranks(lks_cli *cli, lks_error *err) {
   lks_status st = LKS_OK;
-  if (cli->command->configured) {
+  if (cli->command->configured && !cli->command->keeps_nothing) {
     st = lks_stop_catch(err);
   }
   if (st == LKS_OK) {

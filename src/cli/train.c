@@ -14,8 +14,10 @@ static lks_status run(lks_cli *cli, lks_error *err) {
   lks_status st = LKS_OK;
   const lks_train_request request = {
       .dry_run = cli->flags.dry_run, .overwrite = cli->flags.overwrite, .command = cli->line};
-  /* What it prints is not its result: a reader that goes away (a pager, tee) must not end it. */
-  (void)signal(SIGPIPE, SIG_IGN);
+  if (!cli->flags.dry_run) {
+    /* What it prints is not its result: a reader that goes away (a pager, tee) must not end it. */
+    (void)signal(SIGPIPE, SIG_IGN);
+  }
   TRY(lks_exclude_hosts(cli->world, cli->flags.exclude_host, err));
   TRY(lks_train(cli->world, cli->settings, &request, err));
 cleanup:

@@ -70,7 +70,7 @@ static lks_status check_options(const lks_data_request *request, lks_error *err)
     FAIL(LKS_CONFIG, "set data.validation.fraction, or remove data.validation.rows",
          "data.validation.rows says which rows a fraction takes, but there is no fraction");
   }
-  if (validation->present && validation->fraction <= 0 && !has_table) {
+  if (request->need_validation && validation->present && validation->fraction <= 0 && !has_table) {
     FAIL(
         LKS_CONFIG, "remove data.validation, or give it a fraction or a file",
         "data.validation has neither a fraction above 0 nor a table: there is nothing to validate");

@@ -54,7 +54,7 @@ typedef struct lks_provenance {
   int64_t data_bytes;
   const char *data_modified; /* time stamp */
   uint64_t data_hash;        /* lks_source_fingerprint */
-  uint64_t validation_hash;  /* of a validation from a file; 0: none, or of an older version */
+  uint64_t validation_hash;  /* of a validation with its own table; 0: none, or an older version */
 } lks_provenance;
 
 /* Everything a checkpoint holds. Pointers are borrowed by the writer for the call, and owned by

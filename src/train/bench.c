@@ -91,6 +91,7 @@ static lks_status run_steps(bench *b, int64_t count, lks_error *err) {
     const lks_step step = {.feed = &feed, .global_rows = batch, .step = b->step};
     TRY(backend->ops->step(backend->state, &step, &control, err));
     TRY(check(&control, err));
+    lks_world_beat(b->parent); /* which has the watchdog; groups may be long */
   }
   while (backend->ops->lag > 0) {
     TRY(backend->ops->drain(backend->state, &control, err));
@@ -165,10 +166,11 @@ cleanup:
   return st;
 }
 
-/* Gradients are read once; parameters and slots are read and written. */
+/* Gradients are read once; parameters and slots are read and written. Each node updates its own, in
+ * a slice an owner, as long as its ranks share memory. */
 static double update_bytes(const bench *b) {
   const lks_plan *plan = b->run.plan;
-  const int owners = plan->gradients == LKS_BY_LEADER ? 1 : b->world->size;
+  const int owners = plan->gradients == LKS_BY_LEADER ? 1 : b->world->slices;
   const double touched = (1.0 + 2.0 * (1 + plan->slots)) * sizeof(float);
   return touched * (double)plan->parameter_floats / owners;
 }

@@ -29,7 +29,6 @@ static size_t memory_floats(const lks_world *world) {
 static lks_status begin_together(lks_world *world, double *began, lks_error *err) {
   lks_status st = LKS_OK;
   TRY_MPI(MPI_Barrier(world->comm));
-  lks_world_beat(world);
   *began = lks_now();
 cleanup:
   return st;
@@ -108,6 +107,7 @@ cleanup:
 }
 
 typedef struct request {
+  lks_world *parent; /* which has the watchdog */
   int threads;
   lks_bench_limits *limits;
 } request;
@@ -133,8 +133,11 @@ static lks_status measure_here(lks_world *world, void *context, lks_error *err) 
   for (size_t i = 0; i < floats; ++i) {
     arrays[i] = (float)(i % 7) * 0.25f;
   }
+  lks_world_beat(asked->parent);
   TRY(measure_product(world, arrays, &limits->product_flops, err));
+  lks_world_beat(asked->parent);
   TRY(measure_memory(world, arrays, n, &limits->memory_bytes, err));
+  lks_world_beat(asked->parent);
   if (world->size > 1) {
     TRY(measure_exchange(world, LKS_BENCH_SMALL_EXCHANGE, &limits->exchange_small, err));
     TRY(measure_exchange(world, LKS_BENCH_LARGE_EXCHANGE, &limits->exchange_large, err));
@@ -146,6 +149,6 @@ cleanup:
 
 lks_status lks_bench_measure_limits(lks_world *world, int ranks, int threads,
                                     lks_bench_limits *limits, lks_error *err) {
-  request asked = {threads, limits};
+  request asked = {world, threads, limits};
   return lks_bench_on_part(world, ranks, measure_here, &asked, err);
 }

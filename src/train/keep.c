@@ -111,7 +111,11 @@ void lks_trainer_save_last(lks_trainer *trainer, bool state) {
   lks_error_clear(&trainer->failure); /* told: it must not keep rank 0 from saving */
   release(trainer);
   const int64_t step = trainer->progress.step;
-  if (state && step > trainer->saved_step && lks_trainer_save(trainer, false, &ignored) != LKS_OK) {
+  lks_status saved = LKS_OK; /* rank 0's alone matters: it has the state that is written */
+  if (state && step > trainer->saved_step) {
+    saved = lks_trainer_save(trainer, false, &ignored);
+  }
+  if (saved != LKS_OK && trainer->world->rank == 0) {
     (void)fprintf(stderr, "lockstep: warning: no checkpoint of step %lld: %s\n", (long long)step,
                   ignored.what);
   }

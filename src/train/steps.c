@@ -211,8 +211,9 @@ lks_status lks_trainer_stop(lks_trainer *trainer, lks_error *err) {
       reason = "the STOP file";
       (void)snprintf(path, sizeof path, "%s/STOP", settings->run.folder);
       if (unlink(path) != 0 && errno != ENOENT) {
-        (void)snprintf(kept, sizeof kept, "%s cannot be removed (%s), and stops every run: ", path,
-                       strerror(errno));
+        (void)snprintf(kept, sizeof kept,
+                       "; it cannot be removed here (%s), and stops every run: %s", strerror(errno),
+                       path);
       }
     }
     if (reason == NULL) {
@@ -225,8 +226,8 @@ lks_status lks_trainer_stop(lks_trainer *trainer, lks_error *err) {
                   "stopped by %s at step %lld of epoch %lld, checkpoint written", reason,
                   (long long)trainer->progress.step, (long long)trainer->progress.epoch + 1);
     lks_advise(err,
-               kept[0] != '\0' ? "%sremove it, then run the same command again to continue"
-                               : "%srun the same command again to continue",
+               kept[0] != '\0' ? "remove STOP, then run the same command again to continue%s"
+                               : "run the same command again to continue%s",
                kept);
   }
   st = lks_agree(trainer->world, st, err);

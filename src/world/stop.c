@@ -13,10 +13,10 @@ static int depth; /* catches not yet released; main thread */
 
 static const int caught[] = {SIGTERM, SIGINT, SIGUSR1, SIGHUP};
 
-/* nohup has it ignored: the run is to outlive its terminal. */
+static bool outlives_terminal; /* nohup has HUP ignored, before the first catch */
+
 static bool is_left_alone(int number) {
-  struct sigaction now;
-  return number == SIGHUP && sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
+  return number == SIGHUP && outlives_terminal;
 }
 
 static void note(int number) {
@@ -35,6 +35,9 @@ static void note(int number) {
 lks_status lks_stop_catch(lks_error *err) {
   lks_status st = LKS_OK;
   struct sigaction action;
+  if (depth == 0) {
+    outlives_terminal = sigaction(SIGHUP, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
+  }
   depth += 1;
   memset(&action, 0, sizeof action);
   action.sa_handler = note;

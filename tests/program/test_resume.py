@@ -150,7 +150,7 @@ class StopTest(ResumeTest):
         self.check_stopped(running)
         self.assertRegex(
             running.text(),
-            r"run/STOP cannot be removed \(.*\), and stops every run: remove it, then run the same",
+            r"; remove STOP, then run the same .*; it cannot be removed here \(.*\), .*: \S+/run/STOP",
         )
 
     def test_stop_file_of_before(self):

@@ -349,7 +349,7 @@ static void test_rows_refused(void **state) {
   wrong(f, NULL, "2,1\n3,nan\n", "a.csv:2: column 2: missing value", "fill it in");
   wrong(f, NULL, "2,1\n3,inf\n", "a.csv:2: column 2: 'inf' is not a number", "text");
   wrong(f, NULL, "2,1\n3,1e999\n", "a.csv:2: column 2: '1e999' is not a number", "text");
-  wrong(f, NULL, "1;2\n3;4\n", "cannot tell whether", "--header");
+  wrong(f, NULL, "1;2\n3;4\n", "cannot tell whether", "say --delimiter ';'");
   wrong(f, NULL, "1\n3;4\n", "a.csv:2: column 1: '3;4' is not a number", "say --delimiter ';'");
   wrong(f, NULL, "1\n3\t4\n", "'3 4' is not a number", "say --delimiter '\\t'");
   const lks_import_request semicolon = {.delimiter = ';'};

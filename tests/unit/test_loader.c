@@ -323,7 +323,7 @@ static void refusals_of_options(ranks *at) {
   options.validation = (lks_table_options){.present = true, .fraction = 0.999};
   refused(at, &request, LKS_CONFIG, "0.999 of 60 rows", "0 to train");
   options.validation = (lks_table_options){.present = true};
-  refused(at, &request, LKS_CONFIG, "data.validation", "neither file nor synthetic");
+  refused(at, &request, LKS_CONFIG, "data.validation", "neither a fraction above 0 nor a table");
 }
 
 static void refusals_of_data(ranks *at) {

@@ -81,7 +81,8 @@ static int elementwise(lks_activation out[LKS_ACT_COUNT]) {
   int count = 0;
   for (int i = 0; lks_activation_kinds[i] != NULL; ++i) {
     lks_activation one = {lks_activation_kinds[i], 0.0};
-    if (lks_activation_row_of(&one)->across_row) {
+    if (lks_activation_row_of(&one)->across_row ||
+        (count > 0 && id_of(&one) == id_of(&out[count - 1]))) { /* another name of the one before */
       continue;
     }
     one.parameter = id_of(&one) == LKS_ACT_ELU          ? 0.75

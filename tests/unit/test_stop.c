@@ -62,6 +62,7 @@ static void ignore_then_term(void) {
     (void)raise(SIGTERM);
     (void)raise(SIGINT);
     (void)raise(SIGUSR1);
+    (void)raise(SIGHUP);
   }
 }
 
